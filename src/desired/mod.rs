@@ -1,0 +1,2 @@
+//! The desired state.
+pub mod model;

@@ -1,0 +1,2 @@
+//! Quorate plans and applies etcd clusters over SSH.
+pub mod desired;
