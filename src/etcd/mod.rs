@@ -1,0 +1,4 @@
+//! What etcd is, as data: identifiers, WAL metadata, versions and options.
+
+pub mod id;
+pub mod wal;
