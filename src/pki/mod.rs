@@ -1,0 +1,1 @@
+//! The managed authority and the certificates it issues, on the operator's side.
