@@ -283,7 +283,9 @@ fn read_name(name: &GeneralName<'_>, facts: &mut CertificateFacts) {
             } else if let Ok(sixteen) = <[u8; 16]>::try_from(*bytes) {
                 facts.ips.insert(IpAddr::from(sixteen));
             } else {
-                facts.other_names.insert(format!("IP:{}", hex::encode(bytes)));
+                facts
+                    .other_names
+                    .insert(format!("IP:{}", hex::encode(bytes)));
             }
         }
         GeneralName::URI(uri) => {
@@ -296,7 +298,9 @@ fn read_name(name: &GeneralName<'_>, facts: &mut CertificateFacts) {
             facts.other_names.insert(format!("dirName:{name}"));
         }
         GeneralName::RegisteredID(oid) | GeneralName::OtherName(oid, _) => {
-            facts.other_names.insert(format!("otherName:{}", oid.to_id_string()));
+            facts
+                .other_names
+                .insert(format!("otherName:{}", oid.to_id_string()));
         }
         GeneralName::X400Address(_) | GeneralName::EDIPartyName(_) | GeneralName::Invalid(..) => {
             facts.other_names.insert("unreadable name".to_owned());

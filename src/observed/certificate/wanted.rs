@@ -289,10 +289,7 @@ fn found_names(found: &CertificateFacts) -> BTreeSet<String> {
         .collect()
 }
 
-fn difference(
-    wanted: &BTreeSet<String>,
-    found: &BTreeSet<String>,
-) -> (Vec<String>, Vec<String>) {
+fn difference(wanted: &BTreeSet<String>, found: &BTreeSet<String>) -> (Vec<String>, Vec<String>) {
     (
         wanted.difference(found).cloned().collect(),
         found.difference(wanted).cloned().collect(),
