@@ -48,7 +48,7 @@ pub struct OperatorFacts {
     /// The release archive by architecture (`amd64`, `arm64`), or why it cannot be had.
     pub archives: BTreeMap<String, Result<ArchiveFact, String>>,
     /// The managed authority, when it exists here.
-    pub authority: Option<host::CertificateSummary>,
+    pub authority: Option<certificate::CaFacts>,
 }
 
 /// A release archive that was fetched and verified.

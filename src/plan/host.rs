@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use time::OffsetDateTime;
+
 use super::fingerprint::{MAX_SKEW_MS, sha256};
 use super::model::Blocked;
 use crate::action::install::{Install, Source};
@@ -24,7 +26,7 @@ pub struct Host<'a> {
     pub layout: Layout,
     pub facts: &'a HostFacts,
     pub operator: &'a OperatorFacts,
-    pub now: i64,
+    pub now: OffsetDateTime,
 }
 
 /// Everything that differs.
@@ -178,20 +180,13 @@ impl Host<'_> {
             return Some("the authority is new".into());
         };
         let wanted = certificate::Wanted {
-            profile: match profile {
-                Profile::Server => certificate::Profile::Server,
-                Profile::Peer => certificate::Profile::Peer,
-            },
+            profile,
             names: certificate::member_names(self.node),
             key: self.desired.tls.leaf.key,
             validity: self.desired.tls.leaf.validity,
             renew_before: self.desired.tls.leaf.renew_before,
         };
-        let ca = certificate::CaFacts {
-            current: authority.clone(),
-            former: Vec::new(),
-        };
-        let reasons = certificate::reasons_to_issue(facts, &wanted, &ca, self.now);
+        let reasons = certificate::reasons_to_issue(facts, &wanted, authority, self.now);
         if reasons.is_empty() {
             return None;
         }
@@ -218,7 +213,7 @@ impl Host<'_> {
                         .and_then(|stat| stat.certificate.as_ref())
                         .and_then(|certificate| certificate.as_ref().ok())
                         .map(|certificate| &certificate.fingerprint_sha256);
-                    let wanted = self.operator.authority.as_ref().map(|ca| &ca.fingerprint_sha256);
+                    let wanted = self.operator.authority.as_ref().map(|ca| &ca.current.fingerprint_sha256);
                     if there.is_none() || there != wanted {
                         changes.push(change(&write.path, there.cloned(), wanted.cloned(), there.is_some()));
                     }

@@ -4,15 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What a certificate is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Profile {
-    /// Presented to clients; also a client certificate, for etcd's own JSON gateway.
-    Server,
-    /// Presented to and by peers.
-    Peer,
-}
+pub use crate::observed::certificate::Profile;
 
 /// What a file contains. Only text is ever part of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

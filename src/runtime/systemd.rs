@@ -184,6 +184,7 @@ fn stem(profile: Profile) -> &'static str {
     match profile {
         Profile::Server => "server",
         Profile::Peer => "peer",
+        Profile::Client => "client",
     }
 }
 
