@@ -1,0 +1,4 @@
+//! What etcd is, as data.
+
+pub mod option;
+pub mod version;
