@@ -1,11 +1,13 @@
 //! Quorate plans and applies etcd clusters over SSH.
 
 pub mod action;
+pub mod command;
 pub mod desired;
 pub mod etcd;
 pub mod observed;
 pub mod pki;
 pub mod plan;
+pub mod render;
 pub mod runtime;
 pub mod safety;
 pub mod schedule;
