@@ -124,13 +124,15 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the file says and however old the authority is: what was issued just now stays.
+    /// Whatever the file says and however old the authority is: what was issued stays for at least
+    /// half of its validity, or until it ends with its authority.
     #[test]
     fn one_issue_settles_it(
         day in 0..CA_DAYS,
         validity in 2..2_000_000_000u64,
         renew_before in 0..2_000_000_000u64,
         client in any::<bool>(),
+        part in 0.0..=1.0f64,
         sans in proptest::collection::vec(prop_oneof![
             "[a-zA-Z0-9-]{1,20}(\\.[a-zA-Z]{1,5}){0,3}\\.?",
             any::<IpAddr>().prop_map(|ip| ip.to_string()),
@@ -148,6 +150,10 @@ proptest! {
         let now = start() + DAY * day;
         let facts = made(&wanted, now);
         prop_assert_eq!(reasons_to_issue(&facts, &wanted, shared().certificate().facts(), now), []);
+        let left = u64::try_from(facts.not_after - now.unix_timestamp()).unwrap();
+        let stays = (validity / 2).min(left) as f64 * part;
+        let later = now + Duration::from_secs(stays as u64);
+        prop_assert_eq!(reasons_to_issue(&facts, &wanted, shared().certificate().facts(), later), []);
         prop_assert!(facts.not_after <= shared().certificate().current().not_after);
     }
 }
