@@ -173,6 +173,8 @@ pub fn verify_issued_by(leaf: &CertificateFacts, ca: &CertificateFacts) -> bool 
             (Some(wanted), Some(found)) => wanted == found,
             _ => true,
         }
+        // RFC 5280 4.1.1.2; the algorithm outside of the signed part is under no signature.
+        && signed.signature_algorithm == signed.tbs_certificate.signature
         && signed.verify_signature(Some(signer.public_key())).is_ok()
 }
 

@@ -7,12 +7,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyUsagePurpose,
 };
 use secrecy::ExposeSecret as _;
-use time::OffsetDateTime;
+use time::{OffsetDateTime, UtcOffset};
 
 use super::error::PkiError;
 use super::files::{self, PRIVATE, PUBLIC};
 use super::key::PrivateKey;
-use super::leaf::{BACKDATE, serial_number};
+use super::leaf::{serial_number, start};
 use super::protection::KeyProtection;
 use crate::desired::model::KeyKind;
 use crate::observed::certificate::{CaFacts, CertificateFacts};
@@ -104,17 +104,13 @@ impl Authority {
             dir: dir.to_path_buf(),
         })?;
         let (path, key) = read_key(dir, protection)?;
-        let key = key.ok_or_else(|| PkiError::KeyMissing {
-            certificate: certificate.path.clone(),
-            key: path.clone(),
-        })?;
-        if key.spki_sha256() != certificate.current().spki_sha256 {
-            return Err(PkiError::KeyMismatch {
-                key: path,
+        match key {
+            Some(key) => Self::join(certificate, key, path),
+            None => Err(PkiError::KeyMissing {
                 certificate: certificate.path,
-            });
+                key: path,
+            }),
         }
-        Ok(Self { certificate, key })
     }
 
     /// Opens the authority of the directory, or makes one where there is none.
@@ -137,21 +133,44 @@ impl Authority {
         if Self::load_certificate(dir)?.is_some() {
             return Self::open_key(dir, protection);
         }
-        let key = match read_key(dir, protection)? {
-            (_, Some(key)) => key,
+        // Before a key is made that would be left without certificate.
+        let end = end(new.validity, now)?;
+        let (path, key) = match read_key(dir, protection)? {
+            (path, Some(key)) => (path, key),
             (path, None) => {
-                let key = PrivateKey::generate(new.key)?;
-                let content = protection.seal(key.to_pem().expose_secret().as_bytes())?;
+                let content = {
+                    let key = PrivateKey::generate(new.key)?;
+                    protection.seal(key.to_pem().expose_secret().as_bytes())?
+                };
                 files::publish(&path, &content, PRIVATE)?;
-                // What counts is what is there now: ours, or that of whoever was first.
-                drop(key);
-                let (path, key) = read_key(dir, protection)?;
-                key.ok_or_else(|| vanished(path))?
+                // What counts is what is there now: ours, or that of whoever was first. It also
+                // shows that what was written can be opened.
+                match read_key(dir, protection)? {
+                    (path, Some(key)) => (path, key),
+                    (path, None) => return Err(vanished(path)),
+                }
             }
         };
-        let pem = self_signed(new, &key, now)?;
-        files::publish(&dir.join(CERTIFICATE), pem.as_bytes(), PUBLIC)?;
-        Self::open_key(dir, protection)
+        let pem = self_signed(new, &key, now, end)?;
+        let cert_path = dir.join(CERTIFICATE);
+        files::publish(&cert_path, pem.as_bytes(), PUBLIC)?;
+        let certificate = Self::load_certificate(dir)?.ok_or_else(|| vanished(cert_path))?;
+        Self::join(certificate, key, path)
+    }
+
+    fn join(
+        certificate: AuthorityCertificate,
+        key: PrivateKey,
+        key_path: PathBuf,
+    ) -> Result<Self, PkiError> {
+        if key.spki_sha256() == certificate.current().spki_sha256 {
+            Ok(Self { certificate, key })
+        } else {
+            Err(PkiError::KeyMismatch {
+                key: key_path,
+                certificate: certificate.path,
+            })
+        }
     }
 
     /// The public half.
@@ -202,24 +221,30 @@ fn read_key(
     }
 }
 
-fn self_signed(
-    new: &NewAuthority<'_>,
-    key: &PrivateKey,
-    now: OffsetDateTime,
-) -> Result<String, PkiError> {
+fn end(validity: Duration, now: OffsetDateTime) -> Result<OffsetDateTime, PkiError> {
     let unusable = |why| PkiError::BadValidity {
         what: "the authority",
         why,
     };
-    if new.validity < Duration::from_secs(1) {
+    if validity < Duration::from_secs(1) {
         return Err(unusable("it is zero"));
     }
-    let mut params = CertificateParams::default();
-    params.not_before = now.saturating_sub(BACKDATE);
-    params.not_after = time::Duration::try_from(new.validity)
+    time::Duration::try_from(validity)
         .ok()
         .and_then(|validity| now.checked_add(validity))
-        .ok_or_else(|| unusable("it ends after the year 9999"))?;
+        .and_then(|end| end.checked_to_offset(UtcOffset::UTC))
+        .ok_or_else(|| unusable("it ends after the year 9999"))
+}
+
+fn self_signed(
+    new: &NewAuthority<'_>,
+    key: &PrivateKey,
+    now: OffsetDateTime,
+    end: OffsetDateTime,
+) -> Result<String, PkiError> {
+    let mut params = CertificateParams::default();
+    params.not_before = start(now);
+    params.not_after = end;
     params.serial_number = Some(serial_number()?);
     params.distinguished_name = DistinguishedName::new();
     params

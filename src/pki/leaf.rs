@@ -8,8 +8,8 @@ use rcgen::{
     KeyUsagePurpose, SanType, SerialNumber,
 };
 use secrecy::SecretString;
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
 
 use super::authority::{Authority, LONGEST_COMMON_NAME};
 use super::error::PkiError;
@@ -48,7 +48,7 @@ pub fn issue(
     now: OffsetDateTime,
 ) -> Result<Issued, PkiError> {
     let mut params = CertificateParams::default();
-    params.not_before = now.saturating_sub(BACKDATE);
+    params.not_before = start(now);
     params.not_after = end(authority, validity, now)?;
     params.serial_number = Some(serial_number()?);
     params.distinguished_name = DistinguishedName::new();
@@ -114,6 +114,12 @@ pub(super) fn serial_number() -> Result<SerialNumber, PkiError> {
     Ok(SerialNumber::from_slice(&bytes))
 }
 
+/// Where a validity starts that is issued now.
+pub(super) fn start(now: OffsetDateTime) -> OffsetDateTime {
+    let start = now.saturating_sub(BACKDATE);
+    start.checked_to_offset(UtcOffset::UTC).unwrap_or(start)
+}
+
 fn end(
     authority: &Authority,
     validity: Duration,
@@ -133,7 +139,8 @@ fn end(
         Ok(limit) if ca.not_before <= unix && unix < ca.not_after => {
             let wanted = time::Duration::try_from(validity)
                 .ok()
-                .and_then(|validity| now.checked_add(validity));
+                .and_then(|validity| now.checked_add(validity))
+                .and_then(|end| end.checked_to_offset(UtcOffset::UTC));
             Ok(wanted.map_or(limit, |wanted| wanted.min(limit)))
         }
         _ => Err(PkiError::AuthorityNotValid {

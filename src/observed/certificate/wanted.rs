@@ -295,3 +295,104 @@ fn difference(wanted: &BTreeSet<String>, found: &BTreeSet<String>) -> (Vec<Strin
         found.difference(wanted).cloned().collect(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::model::Ssh;
+
+    fn node() -> Node {
+        Node {
+            name: "etcd-1".to_owned(),
+            ip: "10.0.0.1".parse().unwrap(),
+            fqdn: Some("Etcd-1.Example.com.".to_owned()),
+            learner: false,
+            client_port: 2379,
+            peer_port: 2380,
+            listen: vec!["10.0.0.1".parse().unwrap(), "0.0.0.0".parse().unwrap()],
+            data_dir: "/var/lib/etcd".to_owned(),
+            wal_dir: None,
+            extra_sans: [
+                "192.0.2.7",
+                "[fd00::7]",
+                "::ffff:192.0.2.8",
+                "vip.example.com",
+                " ",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            settings: Default::default(),
+            ssh: Ssh {
+                host: "10.0.0.1".to_owned(),
+                port: None,
+                user: None,
+                identity: None,
+                passphrase: None,
+                sudo: false,
+                sudo_password: None,
+                jump: None,
+                known_hosts: None,
+                connect_timeout: Duration::from_secs(10),
+            },
+        }
+    }
+
+    #[test]
+    fn a_member_is_known_by_all_its_names() {
+        let names = member_names(&node());
+        assert_eq!(names.cn, "etcd-1");
+        let dns: Vec<_> = names.dns.iter().map(String::as_str).collect();
+        assert_eq!(
+            dns,
+            [
+                "etcd-1",
+                "etcd-1.example.com",
+                "localhost",
+                "vip.example.com"
+            ]
+        );
+        let ips: Vec<_> = names.ips.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            ips,
+            [
+                "10.0.0.1",
+                "127.0.0.1",
+                "192.0.2.7",
+                "192.0.2.8",
+                "::1",
+                "fd00::7"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_name_that_is_an_address_is_an_address() {
+        let mut names = Names::only_cn("x");
+        names.add("10.0.0.9");
+        names.add("10.0.0.999");
+        assert!(names.ips.contains(&"10.0.0.9".parse::<IpAddr>().unwrap()));
+        assert!(names.dns.contains("10.0.0.999"));
+    }
+
+    #[test]
+    fn reasons_read_well() {
+        let text = |reason: ReissueReason| reason.to_string();
+        assert_eq!(
+            text(ReissueReason::ExpiresSoon { days: 1 }),
+            "it expires in 1 day"
+        );
+        let differ = ReissueReason::NamesDiffer {
+            missing: vec!["a".to_owned(), "b".to_owned()],
+            extra: vec!["c".to_owned()],
+        };
+        assert_eq!(
+            text(differ),
+            "its names differ: lacks a, b; has c in excess"
+        );
+        let key = ReissueReason::KeyKindDiffers {
+            found: PublicKeyKind::Other("rsa-4096".to_owned()),
+            wanted: PublicKeyKind::Known(KeyKind::EcdsaP256),
+        };
+        assert_eq!(text(key), "its key is rsa-4096, wanted is ecdsa-p256");
+    }
+}
