@@ -4,6 +4,7 @@ pub mod action;
 pub mod command;
 pub mod desired;
 pub mod etcd;
+pub mod observe;
 pub mod observed;
 pub mod pki;
 pub mod plan;

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What the cluster file asks for. Nodes are sorted by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
     /// Directory of the cluster file; relative paths of the file start there.
     pub base_dir: PathBuf,
@@ -27,7 +27,7 @@ pub struct Desired {
 }
 
 /// `[cluster]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
     /// Name of the cluster: `[a-z0-9][a-z0-9.-]*`, at most 63 characters.
     pub name: String,
@@ -36,7 +36,7 @@ pub struct Cluster {
 }
 
 /// `[etcd]` without what is resolved per node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Etcd {
     /// The version to run.
     pub version: VersionSpec,
@@ -49,7 +49,7 @@ pub struct Etcd {
 }
 
 /// The version to run: exact, or under `present` a constraint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VersionSpec {
     /// This very version.
@@ -81,7 +81,7 @@ pub enum RuntimeKind {
 }
 
 /// `[etcd.install]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Install {
     /// A release archive, fetched once on the operator's side and uploaded.
@@ -107,7 +107,7 @@ pub enum Install {
 }
 
 /// How an archive is verified.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Checksum {
     /// Hex digest per architecture (`amd64`, `arm64`); a single digest of the file stands for every one (key `*`).
@@ -117,7 +117,7 @@ pub enum Checksum {
 }
 
 /// One member to have, with every default of the file resolved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     /// etcd's `--name`.
     pub name: String,
@@ -147,7 +147,7 @@ pub struct Node {
 }
 
 /// How a host is reached. What is `None` comes from `ssh -G` where OpenSSH is installed, else OpenSSH's default.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ssh {
     /// Name or address to connect to; default: the node's `ip`.
     pub host: String,
@@ -172,7 +172,7 @@ pub struct Ssh {
 }
 
 /// Where a secret comes from. The secret itself is never part of the desired state.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretRef {
     /// Environment variable of the operator's shell.
@@ -186,7 +186,7 @@ pub enum SecretRef {
 }
 
 /// `[tls]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tls {
     /// Between clients and members.
     pub client: TlsMode,
@@ -215,7 +215,7 @@ pub enum TlsMode {
 }
 
 /// The managed authority.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaSpec {
     /// Directory on the operator's side, resolved.
     pub dir: PathBuf,
@@ -228,7 +228,7 @@ pub struct CaSpec {
 }
 
 /// Encryption of the CA key by age.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CaEncryption {
     /// age passphrase.
@@ -243,7 +243,7 @@ pub enum CaEncryption {
 }
 
 /// Certificates of members and people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeafSpec {
     /// Key of each certificate.
     pub key: KeyKind,
@@ -266,7 +266,7 @@ pub enum KeyKind {
 }
 
 /// `[[tls.client_cert]]`: a certificate for a person or program.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientCert {
     /// Common name, which is the etcd user name.
     pub name: String,
@@ -275,7 +275,7 @@ pub struct ClientCert {
 }
 
 /// Operator-side certificate files; `{node}` in a path is the node's name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsFiles {
     /// CA bundle.
     pub ca: String,
@@ -294,7 +294,7 @@ pub struct TlsFiles {
 }
 
 /// `[auth]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Auth {
     /// Whether authentication is on.
     pub enabled: bool,
@@ -305,7 +305,7 @@ pub struct Auth {
 }
 
 /// A permission of a role.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Grant {
     /// Which keys.
     pub keys: GrantKeys,
@@ -314,7 +314,7 @@ pub struct Grant {
 }
 
 /// Keys of a grant.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GrantKeys {
     /// One key.
@@ -342,7 +342,7 @@ pub enum Access {
 }
 
 /// A user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthUser {
     /// Names of its roles.
     pub roles: Vec<String>,
