@@ -64,7 +64,10 @@ impl Kind for Bootstrap {
             Operation::Unit(UnitVerb::Start, unit()),
             // The same script lifts the assertion and puts it back, so that an operator who is cut off in between
             // leaves no host on which a member could start empty again.
-            Operation::AwaitWal(self.wal_dir.clone()),
+            Operation::AwaitWal {
+                dir: self.wal_dir.clone(),
+                unit: unit(),
+            },
             Operation::RemoveFile(self.drop_in.path.clone()),
             Operation::RemoveFile(self.drop_in.environment_path.clone()),
             Operation::RemoveDirectory(drop_in_dir),

@@ -51,7 +51,12 @@ pub enum Operation {
     /// Fails if a `*.wal` file exists in the directory.
     AssertNoWal(String),
     /// Waits until a `*.wal` file exists in the directory.
-    AwaitWal(String),
+    AwaitWal {
+        /// The directory.
+        dir: String,
+        /// The unit whose member writes it.
+        unit: String,
+    },
     /// Renames a path within its directory; nothing happens where it does not exist.
     MoveAside {
         /// What.

@@ -1,0 +1,3 @@
+//! Performs what the scheduler commands.
+
+pub mod script;
