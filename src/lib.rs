@@ -1,2 +1,4 @@
 //! Quorate plans and applies etcd clusters over SSH.
 pub mod desired;
+pub mod remote;
+pub mod secret;
