@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// What the cluster file asks for. Nodes are sorted by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
     /// Directory of the cluster file; relative paths of the file start there.
     pub base_dir: PathBuf,
@@ -26,7 +27,7 @@ pub struct Desired {
 }
 
 /// `[cluster]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
     /// Name of the cluster: `[a-z0-9][a-z0-9.-]*`, at most 63 characters.
     pub name: String,
@@ -35,7 +36,7 @@ pub struct Cluster {
 }
 
 /// `[etcd]` without what is resolved per node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Etcd {
     /// The version to run.
     pub version: VersionSpec,
@@ -48,7 +49,7 @@ pub struct Etcd {
 }
 
 /// The version to run: exact, or under `present` a constraint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VersionSpec {
     /// This very version.
@@ -58,7 +59,7 @@ pub enum VersionSpec {
 }
 
 /// What advertised URLs are made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Advertise {
     /// `ip` of the node.
@@ -68,7 +69,7 @@ pub enum Advertise {
 }
 
 /// How a member is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RuntimeKind {
     /// `etcd.service`, configured by `/etc/etcd/etcd.conf`.
@@ -80,7 +81,7 @@ pub enum RuntimeKind {
 }
 
 /// `[etcd.install]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Install {
     /// A release archive, fetched once on the operator's side and uploaded.
@@ -106,7 +107,7 @@ pub enum Install {
 }
 
 /// How an archive is verified.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Checksum {
     /// Hex digest per architecture (`amd64`, `arm64`); a single digest of the file stands for every one (key `*`).
@@ -116,7 +117,7 @@ pub enum Checksum {
 }
 
 /// One member to have, with every default of the file resolved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     /// etcd's `--name`.
     pub name: String,
@@ -146,7 +147,7 @@ pub struct Node {
 }
 
 /// How a host is reached. What is `None` comes from `ssh -G` where OpenSSH is installed, else OpenSSH's default.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ssh {
     /// Name or address to connect to; default: the node's `ip`.
     pub host: String,
@@ -171,7 +172,7 @@ pub struct Ssh {
 }
 
 /// Where a secret comes from. The secret itself is never part of the desired state.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretRef {
     /// Environment variable of the operator's shell.
@@ -185,7 +186,7 @@ pub enum SecretRef {
 }
 
 /// `[tls]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tls {
     /// Between clients and members.
     pub client: TlsMode,
@@ -202,7 +203,7 @@ pub struct Tls {
 }
 
 /// Where certificates come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TlsMode {
     /// Plain HTTP.
@@ -214,7 +215,7 @@ pub enum TlsMode {
 }
 
 /// The managed authority.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaSpec {
     /// Directory on the operator's side, resolved.
     pub dir: PathBuf,
@@ -227,7 +228,7 @@ pub struct CaSpec {
 }
 
 /// Encryption of the CA key by age.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CaEncryption {
     /// age passphrase.
@@ -242,7 +243,7 @@ pub enum CaEncryption {
 }
 
 /// Certificates of members and people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeafSpec {
     /// Key of each certificate.
     pub key: KeyKind,
@@ -253,7 +254,7 @@ pub struct LeafSpec {
 }
 
 /// Kind of a private key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyKind {
     /// RSA with 2048 bits.
@@ -265,7 +266,7 @@ pub enum KeyKind {
 }
 
 /// `[[tls.client_cert]]`: a certificate for a person or program.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientCert {
     /// Common name, which is the etcd user name.
     pub name: String,
@@ -274,7 +275,7 @@ pub struct ClientCert {
 }
 
 /// Operator-side certificate files; `{node}` in a path is the node's name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsFiles {
     /// CA bundle.
     pub ca: String,
@@ -293,7 +294,7 @@ pub struct TlsFiles {
 }
 
 /// `[auth]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Auth {
     /// Whether authentication is on.
     pub enabled: bool,
@@ -304,7 +305,7 @@ pub struct Auth {
 }
 
 /// A permission of a role.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Grant {
     /// Which keys.
     pub keys: GrantKeys,
@@ -313,7 +314,7 @@ pub struct Grant {
 }
 
 /// Keys of a grant.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GrantKeys {
     /// One key.
@@ -327,7 +328,9 @@ pub enum GrantKeys {
 }
 
 /// What a grant permits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Access {
     /// Read.
@@ -339,7 +342,7 @@ pub enum Access {
 }
 
 /// A user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthUser {
     /// Names of its roles.
     pub roles: Vec<String>,

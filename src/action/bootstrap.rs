@@ -1,0 +1,101 @@
+//! First start of a member of a new cluster, on an empty data directory (Q11, Q12).
+
+use serde::{Deserialize, Serialize};
+
+use super::{Kind, Operation, RunFacts, UnitVerb, Verb};
+use crate::observed::marker::Marker;
+use crate::runtime::{Content, Directory, FileWrite, StartDropIn};
+
+/// Starts a member with the frozen facts of its bootstrap.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bootstrap {
+    /// The unit.
+    pub unit: String,
+    /// `--initial-cluster`.
+    pub initial_cluster: String,
+    /// `--initial-cluster-token`.
+    pub token: String,
+    /// Lifts the WAL assertion for this one start.
+    pub drop_in: StartDropIn,
+    /// Directory in which the WAL appears.
+    pub wal_dir: String,
+    /// What an interrupted start may have left, and where it goes.
+    pub leftover: (String, String),
+    /// The marker once the member has its WAL.
+    pub marker: Marker,
+}
+
+impl Kind for Bootstrap {
+    fn verb(&self) -> Verb {
+        Verb::Create
+    }
+    fn progress(&self) -> &'static str {
+        "Starting"
+    }
+    fn summary(&self) -> String {
+        format!("start {} for the first time, token {}", self.unit, self.token)
+    }
+    fn is_member_action(&self) -> bool {
+        true
+    }
+    fn operations(&self, run: &RunFacts) -> Vec<Operation> {
+        let unit = || self.unit.clone();
+        let drop_in_dir = parent(&self.drop_in.path);
+        let mut operations = vec![
+            Operation::AssertNoWal(self.wal_dir.clone()),
+            Operation::MoveAside {
+                from: self.leftover.0.clone(),
+                to: self.leftover.1.clone(),
+            },
+            Operation::MakeDirectory(root_directory(parent(&self.drop_in.environment_path))),
+            Operation::MakeDirectory(root_directory(drop_in_dir.clone())),
+            Operation::WriteFile(root_file(
+                &self.drop_in.environment_path,
+                crate::runtime::systemd::start_environment(
+                    &self.initial_cluster,
+                    &self.token,
+                    "new",
+                ),
+            )),
+            Operation::WriteFile(root_file(&self.drop_in.path, self.drop_in.text.clone())),
+            Operation::Unit(UnitVerb::DaemonReload, unit()),
+            Operation::Unit(UnitVerb::ResetFailed, unit()),
+            Operation::Unit(UnitVerb::Enable, unit()),
+            Operation::Unit(UnitVerb::Start, unit()),
+            // The same script lifts the assertion and puts it back, so that an operator who is cut off in between
+            // leaves no host on which a member could start empty again.
+            Operation::AwaitWal(self.wal_dir.clone()),
+            Operation::RemoveFile(self.drop_in.path.clone()),
+            Operation::RemoveFile(self.drop_in.environment_path.clone()),
+            Operation::RemoveDirectory(drop_in_dir),
+            Operation::Unit(UnitVerb::DaemonReload, unit()),
+        ];
+        operations.extend(super::marker::write(&self.marker, run));
+        operations
+    }
+}
+
+fn parent(path: &str) -> String {
+    path.rsplit_once('/')
+        .map_or("/", |(directory, _)| directory)
+        .to_owned()
+}
+
+fn root_directory(path: String) -> Directory {
+    Directory {
+        path,
+        mode: 0o755,
+        owner: "root".into(),
+        group: "root".into(),
+    }
+}
+
+fn root_file(path: &str, text: String) -> FileWrite {
+    FileWrite {
+        path: path.into(),
+        mode: 0o644,
+        owner: "root".into(),
+        group: "root".into(),
+        content: Content::Text(text),
+    }
+}

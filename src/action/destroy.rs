@@ -1,0 +1,115 @@
+//! Taking a host back to what it was: the member stops, its data is set aside, what is ours goes, the marker last.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Kind, Operation, RunFacts, UnitVerb, Verb};
+use crate::observed::marker;
+
+/// Stops and disables the unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// The unit.
+    pub unit: String,
+}
+
+/// Moves data aside, or deletes it under `--purge-data` (Q7).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetAside {
+    /// From and to, each within one directory.
+    pub moves: Vec<(String, String)>,
+    /// Trees to delete instead.
+    pub purge: Vec<String>,
+}
+
+/// Removes files, binaries, unit, directories, user and, last, the marker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clean {
+    /// The unit.
+    pub unit: String,
+    /// Files to remove.
+    pub files: Vec<String>,
+    /// Directories to remove where they are empty, children first.
+    pub directories: Vec<String>,
+    /// Moved-aside data, which must not stay with a user that goes.
+    pub aside: Vec<String>,
+    /// The service user, if we made it.
+    pub user: Option<String>,
+    /// Packages that we installed.
+    pub packages: Vec<String>,
+}
+
+impl Kind for Stop {
+    fn verb(&self) -> Verb {
+        Verb::Destroy
+    }
+    fn progress(&self) -> &'static str {
+        "Stopping"
+    }
+    fn summary(&self) -> String {
+        format!("stop and disable {}", self.unit)
+    }
+    fn operations(&self, _: &RunFacts) -> Vec<Operation> {
+        vec![
+            Operation::Unit(UnitVerb::Disable, self.unit.clone()),
+            Operation::Unit(UnitVerb::Stop, self.unit.clone()),
+        ]
+    }
+}
+
+impl Kind for SetAside {
+    fn verb(&self) -> Verb {
+        Verb::Destroy
+    }
+    fn progress(&self) -> &'static str {
+        if self.purge.is_empty() { "Setting data aside" } else { "Deleting data" }
+    }
+    fn summary(&self) -> String {
+        if self.purge.is_empty() {
+            self.moves
+                .iter()
+                .map(|(from, to)| format!("move {from} to {to}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        } else {
+            format!("DELETE {}", self.purge.join(", "))
+        }
+    }
+    fn operations(&self, _: &RunFacts) -> Vec<Operation> {
+        self.moves
+            .iter()
+            .map(|(from, to)| Operation::MoveAside {
+                from: from.clone(),
+                to: to.clone(),
+            })
+            .chain(self.purge.iter().cloned().map(Operation::PurgeData))
+            .collect()
+    }
+}
+
+impl Kind for Clean {
+    fn verb(&self) -> Verb {
+        Verb::Destroy
+    }
+    fn progress(&self) -> &'static str {
+        "Cleaning"
+    }
+    fn summary(&self) -> String {
+        format!("remove {} files, the unit and the marker", self.files.len())
+    }
+    fn operations(&self, _: &RunFacts) -> Vec<Operation> {
+        let mut operations: Vec<Operation> = Vec::new();
+        if !self.packages.is_empty() {
+            operations.push(Operation::RemovePackages(self.packages.clone()));
+        }
+        operations.push(Operation::DropPrevious(self.files.clone()));
+        operations.extend(self.files.iter().cloned().map(Operation::RemoveFile));
+        operations.push(Operation::Unit(UnitVerb::DaemonReload, self.unit.clone()));
+        operations.push(Operation::Unit(UnitVerb::ResetFailed, self.unit.clone()));
+        operations.extend(self.aside.iter().cloned().map(Operation::GiveToRoot));
+        operations.extend(self.directories.iter().cloned().map(Operation::RemoveDirectory));
+        operations.extend(self.user.iter().cloned().map(Operation::RemoveUser));
+        operations.push(Operation::RemoveFile(marker::PATH.into()));
+        operations.push(Operation::RemoveDirectory(marker::DIR.into()));
+        operations
+    }
+}

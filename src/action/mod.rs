@@ -1,0 +1,239 @@
+//! Actions: what a plan is made of. Each kind is data in a file of its own that answers: what does it do, what does
+//! it disturb, which operations is it made of, how is it undone.
+
+pub mod bootstrap;
+pub mod configure;
+pub mod destroy;
+pub mod form;
+pub mod install;
+pub mod marker;
+pub mod operation;
+pub mod prepare;
+pub mod restart;
+pub mod start;
+pub mod unit;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use operation::{Operation, UnitVerb};
+
+/// Name of an action, such as `node.etcd-1.start`. Names order ties.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ActionId(pub String);
+
+impl ActionId {
+    /// Name of an action on a node.
+    pub fn of_node(node: &str, verb: &str) -> Self {
+        Self(format!("node.{node}.{verb}"))
+    }
+
+    /// Name of an action on the cluster.
+    pub fn of_cluster(verb: &str) -> Self {
+        Self(format!("cluster.{verb}"))
+    }
+}
+
+impl fmt::Display for ActionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    /// Its name.
+    pub id: ActionId,
+    /// The node whose host it works on; `None` for steps that only talk to etcd.
+    pub node: Option<String>,
+    /// What it is.
+    pub kind: ActionKind,
+    /// Why it is there.
+    pub because: Vec<String>,
+    /// Actions that must be done before.
+    pub needs: BTreeSet<ActionId>,
+    /// Attributes that change, for people.
+    pub changes: Vec<Change>,
+    /// Voters that answer healthy before and during, and how many the cluster needs; only for steps that stop one.
+    pub margin: Option<Margin>,
+}
+
+/// An attribute that changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Its name, or the path of a file.
+    pub name: String,
+    /// What it is; `None` where it does not exist or must not be shown.
+    pub before: Option<String>,
+    /// What it will be; `None` where it goes or must not be shown.
+    pub after: Option<String>,
+    /// Whether somebody changed it behind our back.
+    pub drift: bool,
+    /// Whether both are texts of several lines, shown as a diff.
+    pub text: bool,
+}
+
+/// Fault tolerance around a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Margin {
+    /// Voters of the membership.
+    pub voters: usize,
+    /// Healthy voters before.
+    pub before: usize,
+    /// Healthy voters while the step runs.
+    pub during: usize,
+    /// Quorum.
+    pub needs: usize,
+}
+
+impl fmt::Display for Margin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} of {} healthy, needs {}: tolerates {} → {} during",
+            self.before,
+            self.voters,
+            self.needs,
+            self.before.saturating_sub(self.needs),
+            self.during.saturating_sub(self.needs),
+        )
+    }
+}
+
+/// What a step does to its object, in Terraform's terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// Something new.
+    Create,
+    /// Something changes in place.
+    Update,
+    /// Something goes.
+    Destroy,
+}
+
+/// What has to hold, on fresh facts, before a step may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precondition {
+    /// Nothing beyond what was planned.
+    None,
+    /// The member may be stopped: the quorum stays without it (Q1).
+    MayStop {
+        /// The member that stops.
+        member: crate::etcd::id::MemberId,
+        /// Whether the operator accepted an interruption.
+        allow_downtime: bool,
+    },
+}
+
+/// What has to come true, after a step, before anything else may go on (Q2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gate {
+    /// Nothing.
+    None,
+    /// Every member of a bootstrap answers, in one cluster with this ID, with a leader.
+    Formed {
+        /// The cluster ID that etcd derives from the frozen facts.
+        cluster_id: crate::etcd::id::ClusterId,
+        /// Number of members.
+        members: usize,
+    },
+    /// This member is back: same cluster, has a leader, has caught up, reports no error.
+    Member(crate::etcd::id::MemberId),
+}
+
+/// Run-time facts that operations may write down; never a choice.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RunFacts {
+    /// Fingerprint of the plan.
+    pub fingerprint: String,
+    /// `user@host` of the operator.
+    pub operator: String,
+    /// RFC 3339 time of the run.
+    pub at: String,
+}
+
+/// The kinds of action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum ActionKind {
+    /// Writes the marker before anything is changed: what we will own, and the frozen facts of a bootstrap.
+    Claim(marker::Claim),
+    /// Writes the marker after everything has been changed.
+    Record(marker::Record),
+    /// Service user and directories.
+    Prepare(prepare::Prepare),
+    /// Binaries.
+    Install(install::Install),
+    /// Files whose change costs no restart.
+    Configure(configure::Configure),
+    /// First start of a member, on an empty data directory.
+    Bootstrap(bootstrap::Bootstrap),
+    /// Waits until the bootstrap is a cluster.
+    Form(form::Form),
+    /// Unmasks and enables the unit.
+    Enable(unit::Enable),
+    /// Starts a member that has its data.
+    Start(start::Start),
+    /// Switches binary, configuration and unit of a running member and restarts it.
+    Restart(restart::Restart),
+    /// Stops and disables a member for good.
+    Stop(destroy::Stop),
+    /// Moves its data aside, or deletes it.
+    SetAside(destroy::SetAside),
+    /// Removes everything else that is ours.
+    Clean(destroy::Clean),
+}
+
+/// What every kind of action answers.
+pub trait Kind {
+    /// What it does to its object.
+    fn verb(&self) -> Verb;
+    /// `Installing`, for progress.
+    fn progress(&self) -> &'static str;
+    /// One line for the plan: `install etcd 3.5.16 from …`.
+    fn summary(&self) -> String;
+    /// What has to hold before.
+    fn precondition(&self) -> Precondition {
+        Precondition::None
+    }
+    /// What has to come true after.
+    fn gate(&self) -> Gate {
+        Gate::None
+    }
+    /// Whether it touches a member of a living cluster, so that a failure freezes every other such action (Q15).
+    fn is_member_action(&self) -> bool {
+        false
+    }
+    /// What it is made of.
+    fn operations(&self, run: &RunFacts) -> Vec<Operation>;
+    /// How it is taken back when its gate does not pass.
+    fn undo(&self) -> Vec<Operation> {
+        Vec::new()
+    }
+}
+
+impl ActionKind {
+    /// The kind's own answers.
+    pub fn as_kind(&self) -> &dyn Kind {
+        match self {
+            Self::Claim(kind) => kind,
+            Self::Record(kind) => kind,
+            Self::Prepare(kind) => kind,
+            Self::Install(kind) => kind,
+            Self::Configure(kind) => kind,
+            Self::Bootstrap(kind) => kind,
+            Self::Form(kind) => kind,
+            Self::Enable(kind) => kind,
+            Self::Start(kind) => kind,
+            Self::Restart(kind) => kind,
+            Self::Stop(kind) => kind,
+            Self::SetAside(kind) => kind,
+            Self::Clean(kind) => kind,
+        }
+    }
+}

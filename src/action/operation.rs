@@ -1,0 +1,98 @@
+//! The small closed set of things that an action does on its host. A new kind of action rarely needs a new one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::etcd::id::MemberId;
+use crate::runtime::{Directory, FileWrite};
+
+/// One thing to do on the host of an action. Consecutive operations travel as one script.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// Creates the system user and group unless they exist.
+    EnsureUser(String),
+    /// Removes the system user and its group.
+    RemoveUser(String),
+    /// Creates a directory, or corrects its mode and owner.
+    MakeDirectory(Directory),
+    /// Removes a directory if it is empty.
+    RemoveDirectory(String),
+    /// Writes a file atomically.
+    WriteFile(FileWrite),
+    /// Removes a file, if it is there.
+    RemoveFile(String),
+    /// Sends the release archive to a path on the host.
+    Upload {
+        /// Hex sha256 of the archive.
+        sha256: String,
+        /// Where to.
+        to: String,
+    },
+    /// Unpacks the binaries of an uploaded archive and puts each in place atomically.
+    Extract {
+        /// The archive on the host.
+        archive: String,
+        /// Directory of the binaries.
+        bin_dir: String,
+        /// What is put before the name of each, to stage it.
+        prefix: String,
+    },
+    /// Installs packages at an exact version and keeps the distribution from starting or upgrading anything (Q19).
+    InstallPackages {
+        /// `name` and exact version of each.
+        packages: Vec<(String, String)>,
+        /// Unit that the package would start.
+        unit: String,
+    },
+    /// Removes packages that we installed.
+    RemovePackages(Vec<String>),
+    /// A verb of systemctl.
+    Unit(UnitVerb, String),
+    /// Fails if a `*.wal` file exists in the directory.
+    AssertNoWal(String),
+    /// Waits until a `*.wal` file exists in the directory.
+    AwaitWal(String),
+    /// Renames a path within its directory; nothing happens where it does not exist.
+    MoveAside {
+        /// What.
+        from: String,
+        /// New name, in the same directory.
+        to: String,
+    },
+    /// Deletes a tree of data: only what the operator named by `--purge-data` (Q7).
+    PurgeData(String),
+    /// Gives a tree to root, mode 0700 at its top.
+    GiveToRoot(String),
+    /// Keeps what is at each path as `.NAME.quorate-previous`, unless that was kept before.
+    KeepPrevious(Vec<String>),
+    /// Puts staged files (`.NAME.quorate-staged`) in place.
+    SwitchStaged(Vec<String>),
+    /// Puts back what was kept.
+    RestorePrevious(Vec<String>),
+    /// Removes what was kept.
+    DropPrevious(Vec<String>),
+    /// Moves leadership away from a member, if it leads.
+    MoveLeader(MemberId),
+}
+
+/// Verbs of systemctl.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnitVerb {
+    /// `daemon-reload` (the unit is not used).
+    DaemonReload,
+    /// `reset-failed`.
+    ResetFailed,
+    /// `enable`.
+    Enable,
+    /// `disable`.
+    Disable,
+    /// `unmask`.
+    Unmask,
+    /// `start`, without waiting: `Type=notify` waits for a quorum.
+    Start,
+    /// `restart`, without waiting.
+    Restart,
+    /// `stop`.
+    Stop,
+}

@@ -1,0 +1,2 @@
+//! The commands, each a thin file.
+pub mod validate;

@@ -1,0 +1,346 @@
+//! Reads the answer of a probe. Nothing a host says makes this panic; what makes no sense is an error.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::probe::{ProbeSpec, Remembered};
+use crate::etcd::wal;
+use crate::observed::certificate::parse_certificate;
+use crate::observed::etcd::EtcdState;
+use crate::observed::host::{
+    BinaryFact, DataDir, FileFact, FileStat, FilesystemFact, HostFacts, HostUnknown, Listener, Os, UnitFact,
+};
+use crate::observed::marker::MarkerState;
+
+/// Commands without which nothing can be done on a host.
+const NEEDED: [&str; 8] =
+    ["base64", "findmnt", "flock", "mktemp", "sha256sum", "stat", "systemctl", "timeout"];
+
+/// What a probe found, and what is worth remembering for the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The facts; what etcd says is not among them yet.
+    pub facts: HostFacts,
+    /// Large files.
+    pub remembered: BTreeMap<String, Remembered>,
+}
+
+/// Reads the answer. `operator_ms` is the operator's clock, Unix milliseconds, half-way between question and answer.
+pub fn read(text: &str, spec: &ProbeSpec, operator_ms: i64) -> Result<Answer, HostUnknown> {
+    let mut reader = Reader::default();
+    let mut ended = false;
+    for line in text.lines() {
+        let (key, rest) = line.split_once('\t').unwrap_or((line, ""));
+        if key == "end" {
+            ended = true;
+            break;
+        }
+        reader.line(key, rest);
+    }
+    if !ended {
+        return Err(HostUnknown::Probe(format!(
+            "the probe was cut off after {} lines",
+            text.lines().count()
+        )));
+    }
+    reader.finish(spec, operator_ms)
+}
+
+#[derive(Default)]
+struct Reader {
+    clock: Option<i64>,
+    uid: Option<u32>,
+    kernel: String,
+    systemd: bool,
+    os: Os,
+    tools: std::collections::BTreeSet<String>,
+    stats: BTreeMap<String, (String, FileStat, String)>,
+    sums: BTreeMap<String, String>,
+    versions: BTreeMap<String, String>,
+    texts: BTreeMap<String, String>,
+    marker: Option<Option<String>>,
+    user: bool,
+    unit: UnitFact,
+    packages: BTreeMap<String, String>,
+    filesystem: FilesystemFact,
+    data: Option<DataDir>,
+    listeners: Vec<Listener>,
+}
+
+impl Reader {
+    fn line(&mut self, key: &str, rest: &str) {
+        let fields: Vec<&str> = rest.split('\t').collect();
+        match (key, fields.as_slice()) {
+            ("clock", [ms]) => self.clock = ms.parse().ok(),
+            ("uid", [uid]) => self.uid = uid.parse().ok(),
+            ("arch", [kernel]) => self.kernel = (*kernel).into(),
+            ("systemd", _) => self.systemd = true,
+            ("os", [id, version, like]) => {
+                self.os = Os {
+                    id: (*id).into(),
+                    version_id: (*version).into(),
+                    id_like: like.split_whitespace().map(String::from).collect(),
+                };
+            }
+            ("tool", [tool]) => {
+                self.tools.insert((*tool).into());
+            }
+            ("stat", [kind, mode, owner, group, size, changed, identity, path]) => {
+                let stat = FileStat {
+                    mode: u32::from_str_radix(mode, 8).unwrap_or(0),
+                    owner: (*owner).into(),
+                    group: (*group).into(),
+                    size: size.parse().unwrap_or(0),
+                    changed_at: changed.parse().unwrap_or(0),
+                    ..FileStat::default()
+                };
+                self.stats.insert((*path).into(), ((*kind).into(), stat, (*identity).into()));
+            }
+            ("sha", [sum, path]) if sum.len() == 64 => {
+                self.sums.insert((*path).into(), (*sum).into());
+            }
+            ("version", [version, path]) => {
+                self.versions.insert((*path).into(), (*version).into());
+            }
+            ("text", [content, path]) => {
+                if let Some(text) = decode(content) {
+                    self.texts.insert((*path).into(), text);
+                }
+            }
+            ("marker", [content]) => self.marker = Some(decode(content)),
+            ("user", _) => self.user = true,
+            ("unit", [line]) => self.unit_line(line),
+            ("environ", [content]) => {
+                self.unit.environment = decode(content).map(|text| {
+                    text.lines()
+                        .filter_map(|line| line.split_once('='))
+                        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                        .collect()
+                });
+            }
+            ("running", [sum]) => {
+                self.unit.running_sha256 = (sum.len() == 64).then(|| (*sum).to_owned());
+            }
+            ("started", [at]) => self.unit.started_at = at.parse().ok(),
+            ("package", ["installed", name, version]) => {
+                self.packages.insert((*name).into(), (*version).into());
+            }
+            ("df", [line]) => {
+                let columns: Vec<&str> = line.split_whitespace().collect();
+                if let [_, _, _, free, _, mount @ ..] = columns.as_slice() {
+                    self.filesystem.free = free.parse::<u64>().unwrap_or(0).saturating_mul(1024);
+                    self.filesystem.mount = mount.join(" ");
+                }
+            }
+            ("findmnt", [line]) => {
+                for pair in shlex::split(line).unwrap_or_default() {
+                    match pair.split_once('=') {
+                        Some(("TARGET", value)) => self.filesystem.mount = value.into(),
+                        Some(("FSTYPE", value)) => self.filesystem.fstype = value.into(),
+                        Some(("UUID", value)) if !value.is_empty() => self.filesystem.uuid = Some(value.into()),
+                        _ => {}
+                    }
+                }
+            }
+            ("wal", [content]) => {
+                let head = STANDARD.decode(content).unwrap_or_default();
+                self.data = Some(match wal::identity(&head) {
+                    Ok(identity) => DataDir::Wal(identity),
+                    Err(error) => DataDir::Unreadable(error.to_string()),
+                });
+            }
+            ("nowal", _) => self.data = Some(DataDir::NoWal),
+            ("listen", [port, ours, owner]) => {
+                if let Ok(port) = u16::from_str_radix(port, 16) {
+                    self.listeners.push(Listener {
+                        port,
+                        ours: *ours == "1",
+                        owner: (*owner).into(),
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn unit_line(&mut self, line: &str) {
+        let unit = &mut self.unit;
+        match line.split_once('=') {
+            Some(("LoadState", value)) => unit.load = value.into(),
+            Some(("ActiveState", value)) => unit.active = value.into(),
+            Some(("SubState", value)) => unit.sub = value.into(),
+            Some(("UnitFileState", value)) => unit.file_state = value.into(),
+            Some(("FragmentPath", value)) => unit.fragment = value.into(),
+            Some(("DropInPaths", value)) => {
+                unit.drop_ins = value.split_whitespace().map(String::from).collect();
+            }
+            Some(("NeedDaemonReload", value)) => unit.need_reload = value == "yes",
+            _ => {}
+        }
+    }
+
+    fn finish(mut self, spec: &ProbeSpec, operator_ms: i64) -> Result<Answer, HostUnknown> {
+        let unsupported = |what: String| Err(HostUnknown::Unsupported(what));
+        let (system, machine) = self.kernel.split_once(' ').unwrap_or((&self.kernel, ""));
+        if system != "Linux" {
+            return unsupported(format!("it runs {system}; Quorate needs Linux with systemd"));
+        }
+        if !self.systemd {
+            return unsupported("systemd is not its init; Quorate needs Linux with systemd".into());
+        }
+        let missing: Vec<&str> =
+            NEEDED.into_iter().filter(|tool| !self.tools.contains(*tool)).collect();
+        if !missing.is_empty() {
+            return unsupported(format!(
+                "it lacks {}: install coreutils and util-linux",
+                missing.join(", ")
+            ));
+        }
+        if self.uid != Some(0) {
+            return Err(HostUnknown::Privilege(
+                "the user that logs in is not root: set ssh.sudo = true, or log in as root".into(),
+            ));
+        }
+        let arch = match machine {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        }
+        .to_owned();
+        let mut remembered = BTreeMap::new();
+        for path in &spec.large {
+            if let (Some((_, _, identity)), Some(sum)) = (self.stats.get(path), self.sums.get(path)) {
+                remembered.insert(
+                    path.clone(),
+                    Remembered {
+                        stat: identity.clone(),
+                        sha256: sum.clone(),
+                        version: self.versions.get(path).filter(|version| !version.is_empty()).cloned(),
+                    },
+                );
+            }
+        }
+        let binary = self.sums.get(&spec.etcd).map(|sha256| BinaryFact {
+            path: spec.etcd.clone(),
+            version: self.versions.get(&spec.etcd).filter(|version| !version.is_empty()).cloned(),
+            sha256: sha256.clone(),
+        });
+        let files = spec
+            .large
+            .iter()
+            .chain(spec.texts.keys())
+            .chain(&spec.certificates)
+            .chain(&spec.others)
+            .map(|path| (path.clone(), self.file(spec, path)))
+            .collect();
+        self.listeners.sort();
+        self.listeners.dedup_by_key(|listener| listener.port);
+        self.unit.drop_ins.sort();
+        Ok(Answer {
+            facts: HostFacts {
+                os: self.os,
+                arch,
+                tools: self.tools,
+                user: self.user,
+                files,
+                unit: self.unit,
+                binary,
+                packages: self.packages,
+                data: self.data.unwrap_or(DataDir::Empty),
+                marker: match self.marker {
+                    None => MarkerState::Absent,
+                    Some(None) => MarkerState::Unreadable("it is not text".into()),
+                    Some(Some(text)) => MarkerState::parse(&text),
+                },
+                filesystem: self.filesystem,
+                clock_offset_ms: self.clock.map_or(0, |clock| clock - operator_ms),
+                listeners: self.listeners,
+                etcd: EtcdState::Silent,
+            },
+            remembered,
+        })
+    }
+
+    fn file(&self, spec: &ProbeSpec, path: &str) -> FileFact {
+        let Some((kind, stat, _)) = self.stats.get(path) else {
+            return FileFact::Absent;
+        };
+        let mut stat = stat.clone();
+        match kind.as_str() {
+            "directory" => FileFact::Directory(stat),
+            "regular file" | "regular empty file" => {
+                stat.sha256 = self.sums.get(path).cloned();
+                let text = self.texts.get(path);
+                if spec.certificates.iter().any(|certificate| certificate == path) {
+                    stat.certificate =
+                        Some(parse_certificate(text.map(String::as_str).unwrap_or_default()));
+                } else {
+                    stat.text = text.cloned();
+                }
+                FileFact::File(stat)
+            }
+            other => FileFact::Other(other.into()),
+        }
+    }
+}
+
+fn decode(content: &str) -> Option<String> {
+    STANDARD
+        .decode(content)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn spec() -> ProbeSpec {
+        ProbeSpec {
+            unit: "etcd.service".into(),
+            user: "etcd".into(),
+            etcd: "/usr/local/bin/etcd".into(),
+            large: vec!["/usr/local/bin/etcd".into()],
+            texts: BTreeMap::from([("/etc/etcd/etcd.conf".into(), "0".repeat(64))]),
+            certificates: vec![],
+            others: vec!["/var/lib/etcd".into()],
+            packages: vec![],
+            data_dir: "/var/lib/etcd".into(),
+            wal_dir: "/var/lib/etcd/member/wal".into(),
+            ports: [2379, 2380],
+            remembered: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn this_machine_answers_the_probe() {
+        let output = std::process::Command::new("sh").arg("-c").arg(spec().script()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.ends_with("end\n"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains("arch\tLinux "));
+    }
+
+    #[test]
+    fn a_cut_off_answer_is_no_answer() {
+        assert!(matches!(read("clock\t1\nuid\t0\n", &spec(), 0), Err(HostUnknown::Probe(_))));
+    }
+
+    #[test]
+    fn not_root_and_not_systemd_are_said() {
+        let tools: String = NEEDED.iter().map(|tool| format!("tool\t{tool}\n")).collect();
+        let answer = format!("arch\tLinux x86_64\nuid\t1000\nsystemd\t1\n{tools}end\n");
+        assert!(matches!(read(&answer, &spec(), 0), Err(HostUnknown::Privilege(_))));
+        let answer = format!("arch\tLinux x86_64\nuid\t0\n{tools}end\n");
+        assert!(matches!(read(&answer, &spec(), 0), Err(HostUnknown::Unsupported(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(text in "([a-z]{2,7}\t?[ -~]{0,20}\t?[ -~]{0,20}\n){0,20}(end\n)?") {
+            let _ = read(&text, &spec(), 0);
+        }
+    }
+}

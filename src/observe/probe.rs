@@ -1,0 +1,222 @@
+//! The one command that observes a host: a POSIX shell script that only reads, and answers in tab-separated lines.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::shell::{word, words};
+use crate::desired::model::{Desired, Install};
+use crate::observed::marker;
+use crate::plan::fingerprint::sha256;
+use crate::runtime::{Content, Layout};
+
+/// What to look for on a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeSpec {
+    /// The unit.
+    pub unit: String,
+    /// The service user.
+    pub user: String,
+    /// The server binary.
+    pub etcd: String,
+    /// Large files: hashed only where inode, size or ctime differ from what is remembered.
+    pub large: Vec<String>,
+    /// Text files with the digest that is wanted; their contents are sent where theirs differs.
+    pub texts: BTreeMap<String, String>,
+    /// Certificates: their contents are always sent.
+    pub certificates: Vec<String>,
+    /// Paths of which only mode, owner and kind are looked at: directories and keys.
+    pub others: Vec<String>,
+    /// Packages to ask for.
+    pub packages: Vec<String>,
+    /// Data directory.
+    pub data_dir: String,
+    /// Directory of `*.wal`.
+    pub wal_dir: String,
+    /// Ports of the member.
+    pub ports: [u16; 2],
+    /// Digests by path of large files, with the stat they had and the version that etcd printed.
+    pub remembered: BTreeMap<String, Remembered>,
+}
+
+/// What an earlier probe found out about a large file.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Remembered {
+    /// Device, inode, size and ctime.
+    pub stat: String,
+    /// Hex digest.
+    pub sha256: String,
+    /// `etcd --version`, for the server binary.
+    pub version: Option<String>,
+}
+
+/// Names of the binaries of a release.
+pub const BINARIES: [&str; 3] = ["etcd", "etcdctl", "etcdutl"];
+
+impl ProbeSpec {
+    /// What to look for on the host of a node.
+    pub fn new(desired: &Desired, layout: &Layout, remembered: BTreeMap<String, Remembered>) -> Self {
+        let mut spec = Self {
+            unit: layout.unit.clone(),
+            user: layout.user.clone(),
+            etcd: layout.etcd.clone(),
+            large: BINARIES.iter().map(|name| format!("{}/{name}", layout.bin_dir)).collect(),
+            texts: BTreeMap::new(),
+            certificates: vec![],
+            others: layout.directories.iter().map(|directory| directory.path.clone()).collect(),
+            packages: match &desired.etcd.install {
+                Install::Package { names, .. } if !names.is_empty() => names.clone(),
+                Install::Package { .. } => ["etcd", "etcd-server", "etcd-client"].map(String::from).to_vec(),
+                _ => vec![],
+            },
+            data_dir: layout.data_dir.clone(),
+            wal_dir: layout.wal_files_dir(),
+            ports: [layout.client_port, layout.peer_port],
+            remembered,
+        };
+        spec.others.push(layout.start_drop_in.path.clone());
+        spec.others.push(layout.start_drop_in.environment_path.clone());
+        for file in &layout.files {
+            match &file.content {
+                Content::Text(text) => {
+                    spec.texts.insert(file.path.clone(), sha256(text));
+                }
+                Content::Authority | Content::Certificate(_) => spec.certificates.push(file.path.clone()),
+                Content::Key(_) => spec.others.push(file.path.clone()),
+            }
+        }
+        spec
+    }
+
+    /// The script.
+    pub fn script(&self) -> String {
+        let mut s = String::from(HEAD);
+        let paths = self
+            .large
+            .iter()
+            .chain(self.texts.keys())
+            .chain(&self.certificates)
+            .chain(&self.others);
+        let _ = writeln!(s, "stat --printf='stat\\t%F\\t%a\\t%U\\t%G\\t%s\\t%Z\\t%d:%i:%s:%z\\t%n\\n' -- {} 2>/dev/null", words(paths.map(String::as_str)));
+        for path in &self.large {
+            let (stat, sha256, version) = match self.remembered.get(path) {
+                Some(known) => (known.stat.as_str(), known.sha256.as_str(), known.version.as_deref().unwrap_or("")),
+                None => ("", "", ""),
+            };
+            let _ = writeln!(s, "q_large {} {} {} {} {}", word(path), word(stat), word(sha256), word(version), u8::from(*path == self.etcd));
+        }
+        for (path, digest) in &self.texts {
+            let _ = writeln!(s, "q_text {} {}", word(path), word(digest));
+        }
+        for path in &self.certificates {
+            let _ = writeln!(s, "q_text {} -", word(path));
+        }
+        let _ = writeln!(s, "q_marker {}", word(marker::PATH));
+        let _ = writeln!(s, "id -u {} >/dev/null 2>&1 && printf 'user\\t1\\n'", word(&self.user));
+        let _ = writeln!(s, "q_unit {} {}", word(&self.unit), word(&self.etcd));
+        let _ = writeln!(s, "q_data {} {}", word(&self.data_dir), word(&self.wal_dir));
+        let _ = writeln!(s, "q_ports {:04X} {:04X}", self.ports[0], self.ports[1]);
+        if !self.packages.is_empty() {
+            let _ = writeln!(s, "q_packages {}", words(self.packages.iter().map(String::as_str)));
+        }
+        s.push_str("printf 'end\\n'\n");
+        s
+    }
+}
+
+/// Functions of the script. `set -e` is off: what cannot be read is an answer too.
+const HEAD: &str = r##"set -u
+q_b64() { head -c 65536 -- "$1" 2>/dev/null | base64 -w0 2>/dev/null; }
+q_large() {
+  [ -f "$1" ] && [ ! -L "$1" ] || return 0
+  now=$(stat -c '%d:%i:%s:%z' -- "$1")
+  if [ "$now" = "$2" ]; then
+    sum=$3 version=$4
+  else
+    sum=$(sha256sum <"$1"); sum=${sum%% *}
+    version=
+    if [ "$5" = 1 ]; then version=$("$1" --version 2>/dev/null | head -n 1); version=${version##* }; fi
+  fi
+  printf 'sha\t%s\t%s\n' "$sum" "$1"
+  if [ "$5" = 1 ]; then q_etcd_sum=$sum; printf 'version\t%s\t%s\n' "$version" "$1"; fi
+}
+q_text() {
+  [ -f "$1" ] && [ ! -L "$1" ] || return 0
+  sum=$(sha256sum <"$1"); sum=${sum%% *}
+  printf 'sha\t%s\t%s\n' "$sum" "$1"
+  [ "$sum" = "$2" ] || printf 'text\t%s\t%s\n' "$(q_b64 "$1")" "$1"
+}
+q_marker() { if [ -e "$1" ]; then printf 'marker\t%s\n' "$(q_b64 "$1")"; fi; }
+q_unit() {
+  pid=0 started=
+  while IFS= read -r line; do
+    printf 'unit\t%s\n' "$line"
+    case $line in
+      MainPID=*) pid=${line#*=} ;;
+      ExecMainStartTimestamp=*) started=${line#*=} ;;
+    esac
+  done <<EOF
+$(systemctl show "$1" -p LoadState -p ActiveState -p SubState -p UnitFileState -p FragmentPath -p DropInPaths -p NeedDaemonReload -p MainPID -p ExecMainStartTimestamp 2>&1)
+EOF
+  [ "${pid:-0}" -gt 0 ] 2>/dev/null || return 0
+  [ -r "/proc/$pid/environ" ] || return 0
+  printf 'environ\t%s\n' "$(tr '\0' '\n' <"/proc/$pid/environ" | grep '^ETCD_' | base64 -w0)"
+  if [ "$(stat -Lc '%d:%i' "/proc/$pid/exe" 2>/dev/null)" = "$(stat -c '%d:%i' -- "$2" 2>/dev/null)" ]; then
+    printf 'running\t%s\n' "${q_etcd_sum:-}"
+  else
+    sum=$(sha256sum <"/proc/$pid/exe" 2>/dev/null); printf 'running\t%s\n' "${sum%% *}"
+  fi
+  if [ -n "$started" ]; then printf 'started\t%s\n' "$(date -d "$started" +%s 2>/dev/null)"; fi
+}
+q_data() {
+  at=$1
+  while [ ! -d "$at" ] && [ "$at" != / ]; do at=$(dirname -- "$at"); done
+  printf 'df\t%s\n' "$(df -Pk -- "$at" 2>/dev/null | tail -n 1)"
+  printf 'findmnt\t%s\n' "$(findmnt -n -P -o TARGET,FSTYPE,UUID -T "$at" 2>/dev/null | head -n 1)"
+  wal=
+  for file in "$2"/*.wal; do if [ -e "$file" ]; then wal=$file; break; fi; done
+  if [ -n "$wal" ]; then
+    printf 'wal\t%s\n' "$(head -c 512 -- "$wal" 2>/dev/null | base64 -w0)"
+  elif [ -e "$1/member" ]; then
+    printf 'nowal\n'
+  fi
+}
+q_ports() {
+  for table in /proc/net/tcp /proc/net/tcp6; do
+    while read -r _ at _ state _ _ _ _ _ inode _; do
+      [ "$state" = 0A ] || continue
+      case $at in
+        *:"$1"|*:"$2")
+          who= ours=0
+          if [ "${pid:-0}" -gt 0 ] 2>/dev/null; then
+            case $(ls -l "/proc/$pid/fd" 2>/dev/null) in *"socket:[$inode]"*) ours=1 who=etcd ;; esac
+          fi
+          if [ "$ours" = 0 ]; then
+            for p in /proc/[0-9]*; do
+              case $(ls -l "$p/fd" 2>/dev/null) in
+                *"socket:[$inode]"*) who="$(cat "$p/comm" 2>/dev/null) (process ${p#/proc/})"; break ;;
+              esac
+            done
+          fi
+          printf 'listen\t%s\t%s\t%s\n' "${at##*:}" "$ours" "${who:-a process that cannot be told}"
+          ;;
+      esac
+    done <"$table"
+  done 2>/dev/null
+}
+q_packages() {
+  if command -v dpkg-query >/dev/null 2>&1; then
+    dpkg-query -W -f 'package\t${db:Status-Status}\t${Package}\t${Version}\n' "$@" 2>/dev/null
+  elif command -v rpm >/dev/null 2>&1; then
+    rpm -q --qf 'package\tinstalled\t%{NAME}\t%{VERSION}-%{RELEASE}\n' "$@" 2>/dev/null | grep '^package'
+  fi
+}
+printf 'clock\t%s\n' "$(date +%s%3N)"
+printf 'uid\t%s\n' "$(id -u)"
+printf 'arch\t%s\n' "$(uname -s) $(uname -m)"
+if [ -d /run/systemd/system ]; then printf 'systemd\t1\n'; fi
+(. /etc/os-release 2>/dev/null && printf 'os\t%s\t%s\t%s\n' "${ID:-}" "${VERSION_ID:-}" "${ID_LIKE:-}")
+for tool in base64 sha256sum stat flock findmnt systemctl timeout mktemp tar gzip apt-get dnf yum; do
+  if command -v "$tool" >/dev/null 2>&1; then printf 'tool\t%s\n' "$tool"; fi
+done
+"##;
+

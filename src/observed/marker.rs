@@ -1,0 +1,225 @@
+//! The marker: `/etc/quorate/marker.json` on every managed host.
+//!
+//! It says whose host this is. Identity is the generation's nonce and the cluster ID, never the name.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::etcd::id::{ClusterId, MemberId};
+
+/// Where the marker lies.
+pub const PATH: &str = "/etc/quorate/marker.json";
+/// Directory of the marker.
+pub const DIR: &str = "/etc/quorate";
+/// Version of the format that this program writes.
+pub const VERSION: u32 = 1;
+
+/// Contents of a marker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Marker {
+    /// Format version, [`VERSION`].
+    pub version: u32,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Name of the node.
+    pub node: String,
+    /// The logical cluster that this host belongs to.
+    pub generation: Generation,
+    /// Cluster ID, once it is known.
+    pub cluster_id: Option<ClusterId>,
+    /// Member ID, once it is known.
+    pub member_id: Option<MemberId>,
+    /// systemd unit of the member.
+    pub unit: String,
+    /// Data directory.
+    pub data_dir: String,
+    /// WAL directory, if separate.
+    pub wal_dir: Option<String>,
+    /// UUID of the file system that holds the data directory.
+    pub filesystem: Option<String>,
+    /// Files that are ours, with their digests.
+    pub files: BTreeMap<String, OwnedFile>,
+    /// Directories that we made, parents first.
+    pub directories: Vec<String>,
+    /// Whether we made the service user.
+    pub user: Option<String>,
+    /// Packages that we installed.
+    #[serde(default)]
+    pub packages: Vec<String>,
+    /// sha256 of the archive that the binaries came from.
+    pub archive: Option<String>,
+    /// How each node of the cluster was reached: hints for a run whose file no longer names a node.
+    pub addresses: BTreeMap<String, SshAddress>,
+    /// The last plan that changed this host.
+    pub last_plan: Option<LastPlan>,
+}
+
+/// One logical cluster: a bootstrap or restore and everything since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generation {
+    /// Random part of the initial cluster token.
+    pub nonce: String,
+    /// The whole `--initial-cluster-token`.
+    pub token: String,
+    /// `--initial-cluster` of the bootstrap: peer URLs by name.
+    pub initial_cluster: BTreeMap<String, String>,
+    /// How far this host is in its bootstrap.
+    pub phase: Phase,
+}
+
+/// How far a bootstrap is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The facts of the bootstrap are frozen; this member has never been started.
+    Frozen,
+    /// This member has been started and has had a WAL since.
+    Started,
+    /// Every member was seen healthy.
+    Complete,
+}
+
+/// A file that is ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnedFile {
+    /// Hex sha256 of what we put there; `None` for private keys.
+    pub sha256: Option<String>,
+    /// What was there before, while a change is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
+}
+
+/// How a node was reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SshAddress {
+    /// Name or address.
+    pub host: String,
+    /// Port, if it was given.
+    pub port: Option<u16>,
+    /// User, if it was given.
+    pub user: Option<String>,
+}
+
+/// Who changed the host last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LastPlan {
+    /// Fingerprint of the plan.
+    pub fingerprint: String,
+    /// `user@host` of the operator.
+    pub by: String,
+    /// RFC 3339 time.
+    pub at: String,
+}
+
+/// What the host's marker is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MarkerState {
+    /// There is none.
+    Absent,
+    /// It was read.
+    Present(Box<Marker>),
+    /// There is one that this program cannot read.
+    Unreadable(String),
+}
+
+impl MarkerState {
+    /// The marker, if there is a readable one.
+    pub fn get(&self) -> Option<&Marker> {
+        match self {
+            Self::Present(marker) => Some(marker),
+            _ => None,
+        }
+    }
+
+    /// Reads the text of a marker.
+    pub fn parse(text: &str) -> Self {
+        #[derive(Deserialize)]
+        struct Head {
+            version: u32,
+        }
+        match serde_json::from_str::<Head>(text) {
+            Ok(head) if head.version > VERSION => Self::Unreadable(format!(
+                "it has format {}, this program knows up to {VERSION}: use a newer quorate",
+                head.version
+            )),
+            _ => match serde_json::from_str(text) {
+                Ok(marker) => Self::Present(Box::new(marker)),
+                Err(error) => Self::Unreadable(error.to_string()),
+            },
+        }
+    }
+}
+
+impl Marker {
+    /// The text that is written to the host.
+    pub fn render(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+
+    /// The same marker without what differs from run to run.
+    pub fn canonical(&self) -> Self {
+        Self {
+            last_plan: None,
+            ..self.clone()
+        }
+    }
+}
+
+impl Generation {
+    /// `--initial-cluster` in etcd's own form.
+    pub fn initial_cluster_flag(&self) -> String {
+        self.initial_cluster
+            .iter()
+            .map(|(name, url)| format!("{name}={url}"))
+            .collect::<Vec<_>>()
+            .join(",")
+    }
+
+    /// The cluster ID that a bootstrap with these facts has.
+    pub fn cluster_id(&self) -> ClusterId {
+        crate::etcd::id::bootstrap_cluster_id(
+            self.initial_cluster
+                .values()
+                .map(|url| crate::etcd::id::bootstrap_member_id([url.as_str()], &self.token)),
+        )
+    }
+
+    /// The member ID that a bootstrap with these facts gives this node.
+    pub fn member_id(&self, node: &str) -> Option<MemberId> {
+        self.initial_cluster
+            .get(node)
+            .map(|url| crate::etcd::id::bootstrap_member_id([url.as_str()], &self.token))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(text in ".*") {
+            prop_assert!(MarkerState::parse(&text).get().is_none());
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_named() {
+        assert_eq!(
+            MarkerState::parse(r#"{"version": 99, "novelty": true}"#),
+            MarkerState::Unreadable(
+                "it has format 99, this program knows up to 1: use a newer quorate".into()
+            )
+        );
+    }
+}

@@ -1,0 +1,323 @@
+//! A new cluster on blank hosts, or the rest of one whose bootstrap was interrupted (Q11, Q12).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::converge::change_of;
+use super::host::{Differences, Host};
+use super::{Draft, Inputs, block_unknown, markers};
+use crate::action::bootstrap::Bootstrap;
+use crate::action::form::Form;
+use crate::action::marker::{Claim, Record};
+use crate::action::start::Start;
+use crate::action::unit::Enable;
+use crate::action::{Action, ActionId, ActionKind, Change};
+use crate::observed::host::DataDir;
+use crate::observed::marker::{Generation, MarkerState, Phase};
+use crate::runtime;
+
+/// Plans a bootstrap. Nothing is done to any host unless everything can be done to all of them.
+pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
+    block_unknown(
+        inputs,
+        draft,
+        "a bootstrap needs every host: make it reachable, or take the node out of the cluster file",
+    );
+    let hosts = hosts(inputs);
+    let Some(generation) = generation(inputs, draft) else {
+        return;
+    };
+    let differences: Vec<Differences> = hosts.iter().map(Host::differences).collect();
+    for (host, differences) in hosts.iter().zip(&differences) {
+        draft.blocked.extend(differences.blocked.iter().cloned());
+        check_data(host, &generation, draft);
+    }
+    if !draft.blocked.is_empty() {
+        return;
+    }
+    let cluster_id = generation.cluster_id();
+    let claims: BTreeSet<ActionId> = hosts
+        .iter()
+        .filter(|host| claim_is_needed(inputs, host, &generation))
+        .map(|host| ActionId::of_node(&host.node.name, "claim"))
+        .collect();
+    for (host, differences) in hosts.iter().zip(differences) {
+        prepare_host(inputs, draft, host, differences, &generation, &claims);
+    }
+    let ready: BTreeSet<ActionId> = draft.actions.iter().map(|action| action.id.clone()).collect();
+    let mut starts = BTreeSet::new();
+    for host in &hosts {
+        if let Some(action) = start(inputs, host, &generation, ready.clone()) {
+            starts.insert(action.id.clone());
+            draft.actions.push(action);
+        }
+    }
+    let form = ActionId::of_cluster("form");
+    draft.actions.push(Action {
+        id: form.clone(),
+        node: None,
+        kind: ActionKind::Form(Form {
+            cluster_id,
+            members: hosts.len(),
+        }),
+        because: vec![],
+        needs: if starts.is_empty() { ready } else { starts },
+        changes: vec![],
+        margin: None,
+    });
+    for host in &hosts {
+        let mut settled_generation = generation.clone();
+        settled_generation.phase = Phase::Complete;
+        let ids = generation
+            .member_id(&host.node.name)
+            .map(|member| (cluster_id, member));
+        draft.actions.push(Action {
+            id: ActionId::of_node(&host.node.name, "record"),
+            node: Some(host.node.name.clone()),
+            kind: ActionKind::Record(Record {
+                marker: markers::settled(inputs, host, settled_generation, ids),
+                settled: vec![],
+            }),
+            because: vec![],
+            needs: BTreeSet::from([form.clone()]),
+            changes: vec![],
+            margin: None,
+        });
+    }
+}
+
+fn hosts<'a>(inputs: &Inputs<'a>) -> Vec<Host<'a>> {
+    inputs
+        .desired
+        .nodes
+        .iter()
+        .filter_map(|node| {
+            Some(Host {
+                desired: inputs.desired,
+                node,
+                layout: runtime::layout(inputs.desired, node),
+                facts: inputs.observed.facts(&node.name)?,
+                operator: &inputs.observed.operator,
+                now: inputs.now,
+            })
+        })
+        .collect()
+}
+
+/// The facts of this bootstrap: frozen ones where there are any, else fresh ones.
+fn generation(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Generation> {
+    let initial_cluster: BTreeMap<String, String> = inputs
+        .desired
+        .nodes
+        .iter()
+        .map(|node| (node.name.clone(), runtime::layout(inputs.desired, node).peer_url))
+        .collect();
+    let mut frozen: Vec<&Generation> = Vec::new();
+    let mut started = false;
+    for (_, facts) in inputs.observed.known() {
+        started |= matches!(facts.data, DataDir::Wal(_) | DataDir::Unreadable(_));
+        if let Some(marker) = facts.marker.get() {
+            started |= marker.generation.phase >= Phase::Started;
+            if !frozen.iter().any(|other| other.nonce == marker.generation.nonce) {
+                frozen.push(&marker.generation);
+            }
+        }
+    }
+    match frozen.as_slice() {
+        [one] if one.initial_cluster == initial_cluster => Some(Generation {
+            phase: Phase::Frozen,
+            ..(*one).clone()
+        }),
+        [one] if started => {
+            draft.block(
+                None,
+                format!(
+                    "a bootstrap with other members was interrupted after members had started: {}",
+                    one.initial_cluster_flag()
+                ),
+                "put those members back into the cluster file and apply, then change it; or `quorate destroy` first",
+            );
+            None
+        }
+        [_, _, ..] if started => {
+            draft.block(
+                None,
+                "hosts bear the marks of several interrupted bootstraps",
+                "`quorate destroy` first: it moves data aside and deletes none",
+            );
+            None
+        }
+        // No member was ever started: nothing depends on what was frozen.
+        _ => Some(Generation {
+            nonce: inputs.intent.nonce.clone(),
+            token: format!("{}-{}", inputs.desired.cluster.token, inputs.intent.nonce),
+            initial_cluster,
+            phase: Phase::Frozen,
+        }),
+    }
+}
+
+/// Refuses data that is not of this bootstrap, and a member that has lost its own.
+fn check_data(host: &Host<'_>, generation: &Generation, draft: &mut Draft) {
+    let node = Some(host.node.name.as_str());
+    let started = host
+        .facts
+        .marker
+        .get()
+        .is_some_and(|marker| marker.generation.phase >= Phase::Started);
+    if let MarkerState::Unreadable(error) = &host.facts.marker {
+        draft.block(
+            node,
+            format!("its marker cannot be read: {error}"),
+            "restore /etc/quorate/marker.json on the host, or remove it if the host is not managed",
+        );
+    }
+    match &host.facts.data {
+        DataDir::Wal(wal) if wal.cluster_id != generation.cluster_id() => draft.block(
+            node,
+            format!(
+                "{} holds the data of member {} of another cluster, {}",
+                host.layout.data_dir, wal.member_id, wal.cluster_id
+            ),
+            "move that data away if it is not needed, or give the node another data_dir or host",
+        ),
+        DataDir::Wal(_) => {}
+        DataDir::Unreadable(error) => draft.block(
+            node,
+            format!("{} holds a WAL that cannot be read: {error}", host.layout.data_dir),
+            "move that data away if it is not needed, or give the node another data_dir or host",
+        ),
+        DataDir::Empty | DataDir::NoWal if started => draft.block(
+            node,
+            format!(
+                "its member has been started before, and {} has no WAL now: is a disk not mounted?",
+                host.layout.data_dir
+            ),
+            "mount it; if the data is lost for good, `quorate destroy` and apply again",
+        ),
+        DataDir::NoWal if host.facts.marker.get().is_none() => draft.block(
+            node,
+            format!("{}/member exists, but holds no WAL", host.layout.data_dir),
+            "move it away if it is not needed, or give the node another data_dir",
+        ),
+        DataDir::Empty | DataDir::NoWal => draft.blocked.extend(host.preflight_new_member()),
+    }
+}
+
+fn claim_is_needed(inputs: &Inputs<'_>, host: &Host<'_>, generation: &Generation) -> bool {
+    let marker = markers::ahead(host, &markers::settled(inputs, host, generation.clone(), None));
+    match host.facts.marker.get() {
+        // A member that has been started keeps its marker, and with it the phase.
+        Some(there) if there.generation.phase >= Phase::Started => false,
+        Some(there) => there.canonical() != marker,
+        None => true,
+    }
+}
+
+fn prepare_host(
+    inputs: &Inputs<'_>,
+    draft: &mut Draft,
+    host: &Host<'_>,
+    differences: Differences,
+    generation: &Generation,
+    claims: &BTreeSet<ActionId>,
+) {
+    let name = &host.node.name;
+    let mut needs = BTreeSet::new();
+    let claim = ActionId::of_node(name, "claim");
+    let mut add = |verb: &str, kind: ActionKind, needs: &BTreeSet<ActionId>, changes: Vec<Change>| {
+        let id = ActionId::of_node(name, verb);
+        draft.actions.push(Action {
+            id: id.clone(),
+            node: Some(name.clone()),
+            kind,
+            because: vec![],
+            needs: needs.clone(),
+            changes,
+            margin: None,
+        });
+        id
+    };
+    if claims.contains(&claim) {
+        let settled = markers::settled(inputs, host, generation.clone(), None);
+        let kind = ActionKind::Claim(Claim {
+            marker: markers::ahead(host, &settled),
+            fresh: host.facts.marker.get().is_none(),
+        });
+        needs.insert(add("claim", kind, &BTreeSet::new(), vec![]));
+    }
+    if let Some(install) = differences.install {
+        let changes = vec![change_of("version", None, &install.version)];
+        add("install", ActionKind::Install(install), &needs, changes);
+    }
+    if let Some(prepare) = differences.prepare {
+        needs.insert(add("prepare", ActionKind::Prepare(prepare), &needs, vec![]));
+    }
+    if let Some(configure) =
+        Differences::configure(&differences.files, &differences.leftovers, &host.layout, host.facts)
+    {
+        let changes = differences
+            .files
+            .into_iter()
+            .flat_map(|file| file.changes)
+            .collect();
+        add("configure", ActionKind::Configure(configure), &needs, changes);
+    }
+}
+
+fn start(
+    inputs: &Inputs<'_>,
+    host: &Host<'_>,
+    generation: &Generation,
+    needs: BTreeSet<ActionId>,
+) -> Option<Action> {
+    let name = &host.node.name;
+    let (verb, kind) = match &host.facts.data {
+        DataDir::Wal(_) if host.facts.unit.is_up() => return None,
+        DataDir::Wal(wal) if host.facts.unit.file_state == "enabled" => (
+            "start",
+            ActionKind::Start(Start {
+                unit: host.layout.unit.clone(),
+                member: wal.member_id,
+            }),
+        ),
+        DataDir::Wal(_) => (
+            "enable",
+            ActionKind::Enable(Enable {
+                unit: host.layout.unit.clone(),
+                unmask: host.facts.unit.file_state.starts_with("masked"),
+            }),
+        ),
+        _ => {
+            let mut started = generation.clone();
+            started.phase = Phase::Started;
+            (
+                "bootstrap",
+                ActionKind::Bootstrap(Bootstrap {
+                    unit: host.layout.unit.clone(),
+                    initial_cluster: generation.initial_cluster_flag(),
+                    token: generation.token.clone(),
+                    drop_in: host.layout.start_drop_in.clone(),
+                    wal_dir: host.layout.wal_files_dir(),
+                    leftover: (
+                        host.layout.member_dir(),
+                        format!("{}.quorate-{}", host.layout.member_dir(), super::destroy::stamp(inputs.now)),
+                    ),
+                    marker: markers::settled(inputs, host, started, None),
+                }),
+            )
+        }
+    };
+    Some(Action {
+        id: ActionId::of_node(name, verb),
+        node: Some(name.clone()),
+        kind,
+        because: vec![],
+        needs,
+        changes: vec![
+            change_of("client URL", None, &host.layout.client_url),
+            change_of("peer URL", None, &host.layout.peer_url),
+            change_of("data directory", None, &host.layout.data_dir),
+        ],
+        margin: None,
+    })
+}

@@ -1,0 +1,111 @@
+//! Taking everything away that the markers say is ours.
+
+use std::collections::BTreeSet;
+
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use super::{Draft, Goal, Inputs};
+use crate::action::destroy::{Clean, SetAside, Stop};
+use crate::action::{Action, ActionId, ActionKind};
+use crate::observed::HostState;
+use crate::observed::host::{DataDir, HostFacts};
+use crate::observed::marker::{Marker, MarkerState};
+
+/// `20261121T101500Z`, for the names of what is moved aside.
+pub(super) fn stamp(now: OffsetDateTime) -> String {
+    now.to_offset(time::UtcOffset::UTC)
+        .format(format_description!("[year][month][day]T[hour][minute][second]Z"))
+        .unwrap_or_default()
+}
+
+/// Plans a destroy. A host that cannot be reached is left for another run; the others go on.
+pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
+    for (node, state) in &inputs.observed.hosts {
+        match state {
+            HostState::Unknown(unknown) => draft.block(
+                Some(node),
+                unknown.detail(),
+                "it is left as it is: run `quorate destroy` again when it can be reached",
+            ),
+            HostState::Known(facts) => match &facts.marker {
+                MarkerState::Absent => {}
+                MarkerState::Unreadable(error) => draft.block(
+                    Some(node),
+                    format!("its marker cannot be read: {error}"),
+                    "without it nothing on the host is known to be ours: restore it, or clean the host by hand",
+                ),
+                MarkerState::Present(marker) if marker.cluster != inputs.desired.cluster.name => {
+                    draft.block(
+                        Some(node),
+                        format!("the host belongs to cluster {}", marker.cluster),
+                        "use that cluster's file, or take the node out of this one",
+                    );
+                }
+                MarkerState::Present(marker) => host(inputs, draft, node, facts, marker),
+            },
+        }
+    }
+}
+
+fn host(inputs: &Inputs<'_>, draft: &mut Draft, node: &str, facts: &HostFacts, marker: &Marker) {
+    let purge = matches!(inputs.intent.goal, Goal::Destroy { purge_data: true });
+    let mut before = BTreeSet::new();
+    let mut add = |verb: &str, kind: ActionKind, before: &mut BTreeSet<ActionId>| {
+        let id = ActionId::of_node(node, verb);
+        draft.actions.push(Action {
+            id: id.clone(),
+            node: Some(node.to_owned()),
+            kind,
+            because: vec!["the cluster is destroyed".into()],
+            needs: before.clone(),
+            changes: vec![],
+            margin: None,
+        });
+        before.insert(id);
+    };
+    let absent = facts.unit.load == "not-found" && !facts.unit.is_up();
+    if !absent {
+        add(
+            "stop",
+            ActionKind::Stop(Stop {
+                unit: marker.unit.clone(),
+            }),
+            &mut before,
+        );
+    }
+    let mut aside = Vec::new();
+    if facts.data != DataDir::Empty {
+        let suffix = format!("quorate-destroyed-{}", stamp(inputs.now));
+        let member = format!("{}/member", marker.data_dir);
+        let mut set_aside = SetAside {
+            moves: vec![],
+            purge: vec![],
+        };
+        if purge {
+            set_aside.purge.push(member);
+            set_aside.purge.extend(marker.wal_dir.clone());
+        } else {
+            let to = format!("{member}.{suffix}");
+            aside.push(to.clone());
+            set_aside.moves.push((member, to));
+            if let Some(wal) = &marker.wal_dir {
+                let to = format!("{wal}.{suffix}");
+                aside.push(to.clone());
+                set_aside.moves.push((wal.clone(), to));
+            }
+        }
+        add("set-aside", ActionKind::SetAside(set_aside), &mut before);
+    }
+    let mut directories = marker.directories.clone();
+    directories.reverse();
+    let kind = ActionKind::Clean(Clean {
+        unit: marker.unit.clone(),
+        files: marker.files.keys().cloned().collect(),
+        directories,
+        aside,
+        user: marker.user.clone(),
+        packages: marker.packages.clone(),
+    });
+    add("clean", kind, &mut before);
+}

@@ -1,0 +1,113 @@
+//! Markers that actions write.
+
+use std::collections::BTreeMap;
+
+use super::Inputs;
+use super::host::{Host, package_names};
+use crate::desired::model::Install;
+use crate::etcd::id::{ClusterId, MemberId};
+use crate::observed::host::FileFact;
+use crate::observed::marker::{Generation, Marker, OwnedFile, SshAddress, VERSION};
+
+/// The marker that belongs on a host once everything is as it should be.
+pub(super) fn settled(
+    inputs: &Inputs<'_>,
+    host: &Host<'_>,
+    generation: Generation,
+    ids: Option<(ClusterId, MemberId)>,
+) -> Marker {
+    let old = host.facts.marker.get();
+    // What was there before us is not ours to remove.
+    let mut directories: Vec<String> = host
+        .layout
+        .directories
+        .iter()
+        .map(|directory| directory.path.clone())
+        .filter(|path| {
+            let absent = matches!(host.facts.files.get(path), None | Some(FileFact::Absent));
+            absent || old.is_some_and(|old| old.directories.contains(path))
+        })
+        .collect();
+    for path in old.map(|old| &old.directories).into_iter().flatten() {
+        if !directories.contains(path) {
+            directories.push(path.clone());
+        }
+    }
+    let user = match old.and_then(|old| old.user.clone()) {
+        Some(user) => Some(user),
+        None => (!host.facts.user).then(|| host.layout.user.clone()),
+    };
+    let mut packages = old.map(|old| old.packages.clone()).unwrap_or_default();
+    if let Install::Package { names, .. } = &inputs.desired.etcd.install {
+        for name in package_names(names, host.facts) {
+            if !host.facts.packages.contains_key(&name) && !packages.contains(&name) {
+                packages.push(name);
+            }
+        }
+    }
+    let archive = match host.operator.archives.get(&host.facts.arch) {
+        Some(Ok(archive)) => Some(archive.sha256.clone()),
+        _ => old.and_then(|old| old.archive.clone()),
+    };
+    Marker {
+        version: VERSION,
+        cluster: inputs.desired.cluster.name.clone(),
+        node: host.node.name.clone(),
+        generation,
+        cluster_id: ids.map(|(cluster, _)| cluster),
+        member_id: ids.map(|(_, member)| member),
+        unit: host.layout.unit.clone(),
+        data_dir: host.layout.data_dir.clone(),
+        wal_dir: host.layout.wal_dir.clone(),
+        filesystem: host.facts.filesystem.uuid.clone(),
+        files: host.expected_files(),
+        directories,
+        user,
+        packages,
+        archive,
+        addresses: inputs
+            .desired
+            .nodes
+            .iter()
+            .map(|node| {
+                (
+                    node.name.clone(),
+                    SshAddress {
+                        host: node.ssh.host.clone(),
+                        port: node.ssh.port,
+                        user: node.ssh.user.clone(),
+                    },
+                )
+            })
+            .collect(),
+        last_plan: None,
+    }
+}
+
+/// The marker that is written before a change: what is there now stays named until the change is done.
+pub(super) fn ahead(host: &Host<'_>, settled: &Marker) -> Marker {
+    let mut marker = settled.clone();
+    for (path, file) in &mut marker.files {
+        let there = host
+            .facts
+            .files
+            .get(path)
+            .and_then(FileFact::file)
+            .and_then(|stat| stat.sha256.clone());
+        if there != file.sha256 {
+            file.previous = there;
+        }
+    }
+    // Files that go with this change are ours until they are gone.
+    let gone: BTreeMap<String, OwnedFile> = host
+        .facts
+        .marker
+        .get()
+        .map(|old| old.files.clone())
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|(path, _)| !settled.files.contains_key(path))
+        .collect();
+    marker.files.extend(gone);
+    marker
+}

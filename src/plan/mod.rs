@@ -1,0 +1,151 @@
+//! The planner: a pure function from desired and observed state to a plan.
+
+mod bootstrap;
+pub mod checker;
+mod converge;
+mod destroy;
+pub mod fingerprint;
+pub mod graph;
+mod host;
+mod markers;
+pub mod model;
+
+use time::OffsetDateTime;
+
+pub use model::{Blocked, FORMAT_VERSION, Goal, Intent, Plan, Summary};
+
+use crate::action::Action;
+use crate::desired::model::Desired;
+use crate::observed::{HostState, Observed};
+use crate::runtime;
+
+/// Everything that the planning steps read.
+pub(crate) struct Inputs<'a> {
+    pub desired: &'a Desired,
+    pub observed: &'a Observed,
+    pub intent: &'a Intent,
+    pub now: OffsetDateTime,
+}
+
+/// What the planning steps write.
+#[derive(Default)]
+pub(crate) struct Draft {
+    pub actions: Vec<Action>,
+    pub blocked: Vec<Blocked>,
+    pub warnings: Vec<String>,
+}
+
+impl Draft {
+    pub(crate) fn block(
+        &mut self,
+        node: Option<&str>,
+        reason: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.blocked.push(Blocked {
+            node: node.map(str::to_owned),
+            reason: reason.into(),
+            remedy: remedy.into(),
+        });
+    }
+}
+
+/// Plans. The same input gives the same plan, byte for byte.
+pub fn plan(desired: &Desired, observed: &Observed, intent: &Intent, now: OffsetDateTime) -> Plan {
+    let inputs = Inputs {
+        desired,
+        observed,
+        intent,
+        now,
+    };
+    let mut draft = Draft::default();
+    if intent.goal.is_destroy() {
+        destroy::plan(&inputs, &mut draft);
+    } else {
+        not_yet(&inputs, &mut draft);
+        if draft.blocked.is_empty() {
+            match converge::situation(&inputs) {
+                converge::Situation::Blank => bootstrap::plan(&inputs, &mut draft),
+                converge::Situation::Living => converge::plan(&inputs, &mut draft),
+            }
+        }
+    }
+    let Draft {
+        actions,
+        mut blocked,
+        mut warnings,
+    } = draft;
+    let actions = match graph::sort(actions).map_err(|error| error.to_string()).and_then(|actions| {
+        checker::check(&actions).map_err(|faults| faults.join("; "))?;
+        Ok(actions)
+    }) {
+        Ok(actions) => actions,
+        Err(fault) => {
+            blocked.push(Blocked {
+                node: None,
+                reason: format!("the plan contradicts itself: {fault}"),
+                remedy: "report this as a bug of quorate, with the cluster file; nothing was changed".into(),
+            });
+            Vec::new()
+        }
+    };
+    blocked.sort();
+    blocked.dedup();
+    warnings.sort();
+    warnings.dedup();
+    let facts = fingerprint::facts(desired, observed);
+    Plan {
+        format_version: FORMAT_VERSION.into(),
+        tool_version: env!("CARGO_PKG_VERSION").into(),
+        created_at: now.unix_timestamp(),
+        intent: intent.clone(),
+        desired: desired.clone(),
+        actions,
+        blocked,
+        warnings,
+        fingerprint: fingerprint::fingerprint(&facts),
+        facts,
+    }
+}
+
+/// What the file may say and this version does not do.
+fn not_yet(inputs: &Inputs<'_>, draft: &mut Draft) {
+    if let Some(kind) = runtime::unsupported(inputs.desired.etcd.runtime) {
+        draft.block(
+            None,
+            format!("runtime = \"{kind}\" is not supported by this version"),
+            "use runtime = \"systemd\"",
+        );
+    }
+    if inputs.desired.auth.is_some() {
+        draft.block(
+            None,
+            "[auth] is not applied by this version",
+            "take [auth] out of the cluster file and manage users with etcdctl for now",
+        );
+    }
+    let files = crate::desired::model::TlsMode::Files;
+    if inputs.desired.tls.client == files || inputs.desired.tls.peer == files {
+        draft.block(
+            None,
+            "tls = \"files\" is not supported by this version",
+            "use \"managed\" or \"off\"",
+        );
+    }
+    if inputs.desired.nodes.iter().any(|node| node.learner) {
+        draft.block(
+            None,
+            "learner nodes are not supported by this version",
+            "take `learner = true` out of the cluster file",
+        );
+    }
+}
+
+/// Blocks each unknown host with its own story.
+pub(crate) fn block_unknown(inputs: &Inputs<'_>, draft: &mut Draft, remedy: &str) {
+    for (node, state) in &inputs.observed.hosts {
+        if let HostState::Unknown(unknown) = state {
+            draft.block(Some(node), unknown.detail(), remedy);
+        }
+    }
+}

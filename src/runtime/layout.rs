@@ -1,0 +1,115 @@
+//! The shape that every runtime answers in.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::observed::certificate::Profile;
+
+/// What a file contains. Only text is ever part of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// This text.
+    Text(String),
+    /// The certificate of the authority.
+    Authority,
+    /// A certificate that is issued when it is needed.
+    Certificate(Profile),
+    /// The private key of that certificate.
+    Key(Profile),
+}
+
+/// A file to have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileWrite {
+    /// Absolute path.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub owner: String,
+    /// Group.
+    pub group: String,
+    /// Contents.
+    pub content: Content,
+}
+
+/// A directory to have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directory {
+    /// Absolute path.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub owner: String,
+    /// Group.
+    pub group: String,
+}
+
+/// The drop-in that lifts the WAL assertion for one start (Q11). Both files live in `/run`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartDropIn {
+    /// Path of the drop-in.
+    pub path: String,
+    /// Its text.
+    pub text: String,
+    /// Path of the environment file with the `initial-*` of that start.
+    pub environment_path: String,
+}
+
+/// What a node looks like on its host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// The unit.
+    pub unit: String,
+    /// Service user.
+    pub user: String,
+    /// Service group.
+    pub group: String,
+    /// Directory of the binaries.
+    pub bin_dir: String,
+    /// The server binary.
+    pub etcd: String,
+    /// Data directory.
+    pub data_dir: String,
+    /// Separate WAL directory.
+    pub wal_dir: Option<String>,
+    /// Directories, parents first.
+    pub directories: Vec<Directory>,
+    /// Files, in the order in which they are written.
+    pub files: Vec<FileWrite>,
+    /// The drop-in of a start on an empty data directory.
+    pub start_drop_in: StartDropIn,
+    /// Options as the running process sees them: `ETCD_*` variables, without `initial-*`.
+    pub environment: BTreeMap<String, String>,
+    /// Advertised client URL.
+    pub client_url: String,
+    /// Advertised peer URL.
+    pub peer_url: String,
+    /// Client port.
+    pub client_port: u16,
+    /// Peer port.
+    pub peer_port: u16,
+}
+
+impl Layout {
+    /// Directory that holds `*.wal`.
+    pub fn wal_files_dir(&self) -> String {
+        match &self.wal_dir {
+            Some(dir) => dir.clone(),
+            None => format!("{}/member/wal", self.data_dir),
+        }
+    }
+
+    /// The `member/` directory.
+    pub fn member_dir(&self) -> String {
+        format!("{}/member", self.data_dir)
+    }
+
+    /// Variables that only a bootstrap reads; they differ from start to start and never cost a restart (Q11).
+    pub fn is_bootstrap_only(variable: &str) -> bool {
+        variable.starts_with("ETCD_INITIAL_")
+    }
+}

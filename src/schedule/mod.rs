@@ -1,0 +1,365 @@
+//! The executor's core, without I/O: events in, commands out. It decides what is ready, rechecks safety on fresh facts,
+//! waits for gates, undoes, and knows what a failure, an interrupt or a lost lock stops.
+
+mod outcome;
+
+use std::collections::BTreeMap;
+
+pub use outcome::{Outcome, Report};
+
+use crate::action::{Action, ActionId, ActionKind, Gate, Precondition};
+use crate::etcd::id::MemberId;
+use crate::observed::etcd::ClusterView;
+use crate::safety;
+
+/// Milliseconds that a gate may take before its action counts as failed.
+pub const GATE_DEADLINE_MS: u64 = 120_000;
+/// Milliseconds that a precondition may fail to hold before its action counts as failed.
+pub const RECHECK_DEADLINE_MS: u64 = 60_000;
+/// Milliseconds between two looks at the cluster.
+const LOOK_AGAIN_MS: u64 = 100;
+
+/// What happened. Times are milliseconds of one monotonic clock.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The lock is held and the facts of the plan still hold.
+    Started {
+        /// Now.
+        at: u64,
+    },
+    /// The operations of an action, or of its undo, ended.
+    Ran {
+        /// Now.
+        at: u64,
+        /// The action.
+        id: ActionId,
+        /// How it went.
+        result: Result<(), String>,
+    },
+    /// The cluster was looked at on behalf of an action.
+    Looked {
+        /// Now.
+        at: u64,
+        /// The action.
+        id: ActionId,
+        /// What etcd said.
+        view: ClusterView,
+    },
+    /// The operator wants to stop.
+    Interrupted {
+        /// Now.
+        at: u64,
+    },
+    /// The lock is no longer ours.
+    LockLost {
+        /// Now.
+        at: u64,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Perform the action's operations and report `Ran`.
+    Run(ActionId),
+    /// Perform its undo and report `Ran`.
+    Undo(ActionId),
+    /// Look at every member after this many milliseconds and report `Looked`.
+    Look(ActionId, u64),
+    /// For people: an action waits, and for what.
+    Waiting(ActionId, String),
+    /// Nothing is under way and nothing more will be.
+    Finish,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Checking { since: u64 },
+    Running,
+    Gating { since: u64 },
+    Undoing { why: String },
+    UndoGating { why: String, since: u64 },
+    Ended(Outcome),
+}
+
+/// The scheduler of one plan.
+#[derive(Debug)]
+pub struct Scheduler {
+    actions: BTreeMap<ActionId, Action>,
+    /// In the plan's own order.
+    order: Vec<ActionId>,
+    state: BTreeMap<ActionId, State>,
+    parallelism: usize,
+    stop: Option<String>,
+    lock_lost: bool,
+    member_failed: bool,
+    finished: bool,
+}
+
+impl Scheduler {
+    /// A scheduler that runs at most `parallelism` actions at a time.
+    pub fn new(actions: &[Action], parallelism: usize) -> Self {
+        Self {
+            order: actions.iter().map(|action| action.id.clone()).collect(),
+            state: actions.iter().map(|action| (action.id.clone(), State::Waiting)).collect(),
+            actions: actions.iter().map(|action| (action.id.clone(), action.clone())).collect(),
+            parallelism: parallelism.max(1),
+            stop: None,
+            lock_lost: false,
+            member_failed: false,
+            finished: false,
+        }
+    }
+
+    /// Takes in what happened and says what to do.
+    pub fn on(&mut self, event: Event) -> Vec<Command> {
+        let mut commands = Vec::new();
+        let now = match event {
+            Event::Started { at } => at,
+            Event::Ran { at, id, result } => {
+                self.ran(at, &id, result, &mut commands);
+                at
+            }
+            Event::Looked { at, id, view } => {
+                self.looked(at, &id, &view, &mut commands);
+                at
+            }
+            Event::Interrupted { at } => {
+                self.stop.get_or_insert_with(|| "interrupted".into());
+                at
+            }
+            Event::LockLost { at, reason } => {
+                self.stop.get_or_insert(format!("the lock was lost: {reason}"));
+                self.lock_lost = true;
+                at
+            }
+        };
+        self.start_ready(now, &mut commands);
+        if !self.finished && !self.busy() {
+            self.finished = true;
+            commands.push(Command::Finish);
+        }
+        commands
+    }
+
+    /// How every action ended so far.
+    pub fn report(&self) -> Report {
+        Report {
+            outcomes: self
+                .order
+                .iter()
+                .map(|id| {
+                    let outcome = match &self.state[id] {
+                        State::Ended(outcome) => outcome.clone(),
+                        _ => Outcome::NotStarted(self.why_not(id)),
+                    };
+                    (id.clone(), outcome)
+                })
+                .collect(),
+            stopped: self.stop.clone(),
+        }
+    }
+
+    fn why_not(&self, id: &ActionId) -> String {
+        if let Some(reason) = &self.stop {
+            return reason.clone();
+        }
+        let failed = self.actions[id]
+            .needs
+            .iter()
+            .find(|need| !matches!(self.state.get(need), Some(State::Ended(Outcome::Done))));
+        match failed {
+            Some(need) => format!("{need} is not done"),
+            None => "another member's action failed".into(),
+        }
+    }
+
+    fn busy(&self) -> bool {
+        self.state.values().any(|state| !matches!(state, State::Waiting | State::Ended(_)))
+    }
+
+    fn under_way(&self) -> usize {
+        self.state
+            .values()
+            .filter(|state| !matches!(state, State::Waiting | State::Ended(_)))
+            .count()
+    }
+
+    fn end(&mut self, id: &ActionId, outcome: Outcome) {
+        if matches!(outcome, Outcome::Failed(_) | Outcome::Undone(_))
+            && self.actions[id].kind.as_kind().is_member_action()
+        {
+            self.member_failed = true;
+        }
+        self.state.insert(id.clone(), State::Ended(outcome));
+    }
+
+    fn ran(&mut self, now: u64, id: &ActionId, result: Result<(), String>, commands: &mut Vec<Command>) {
+        let Some(action) = self.actions.get(id) else { return };
+        let kind = action.kind.as_kind();
+        match (self.state[id].clone(), result) {
+            (State::Running, Ok(())) => {
+                if kind.gate() == Gate::None {
+                    self.end(id, Outcome::Done);
+                } else {
+                    self.state.insert(id.clone(), State::Gating { since: now });
+                    commands.push(Command::Look(id.clone(), 0));
+                }
+            }
+            (State::Running, Err(why)) => self.fail(id, why, commands),
+            (State::Undoing { why }, Ok(())) => {
+                self.state.insert(id.clone(), State::UndoGating { why, since: now });
+                commands.push(Command::Look(id.clone(), LOOK_AGAIN_MS));
+            }
+            (State::Undoing { why }, Err(undo)) => {
+                self.end(id, Outcome::Failed(format!("{why}; putting it back failed too: {undo}")));
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes the action back if it can be, else records the failure.
+    fn fail(&mut self, id: &ActionId, why: String, commands: &mut Vec<Command>) {
+        if self.lock_lost || self.actions[id].kind.as_kind().undo().is_empty() {
+            self.end(id, Outcome::Failed(why));
+        } else {
+            self.state.insert(id.clone(), State::Undoing { why });
+            commands.push(Command::Undo(id.clone()));
+        }
+    }
+
+    fn looked(&mut self, now: u64, id: &ActionId, view: &ClusterView, commands: &mut Vec<Command>) {
+        let Some(action) = self.actions.get(id) else { return };
+        let gate = action.kind.as_kind().gate();
+        match self.state[id].clone() {
+            State::Checking { since } => self.recheck(now, id, since, view, commands),
+            State::Gating { since } => match safety::gate(view, &gate) {
+                Ok(()) => self.end(id, Outcome::Done),
+                Err(_) if self.stop.is_some() && matches!(gate, Gate::Formed { .. }) => {
+                    self.end(id, Outcome::NotStarted(self.stop.clone().unwrap_or_default()));
+                }
+                Err(why) if self.lock_lost || now.saturating_sub(since) > GATE_DEADLINE_MS => {
+                    self.fail(id, format!("after {} s: {why}", GATE_DEADLINE_MS / 1000), commands);
+                }
+                Err(why) => self.look_again(id, why, commands),
+            },
+            State::UndoGating { why, since } => match safety::gate(view, &gate) {
+                Ok(()) => self.end(id, Outcome::Undone(why)),
+                Err(_) if now.saturating_sub(since) <= GATE_DEADLINE_MS && !self.lock_lost => {
+                    commands.push(Command::Look(id.clone(), LOOK_AGAIN_MS));
+                }
+                Err(still) => {
+                    self.end(id, Outcome::Failed(format!("{why}; it was put back, but {still}")));
+                }
+            },
+            _ => {}
+        }
+    }
+
+    fn look_again(&self, id: &ActionId, why: String, commands: &mut Vec<Command>) {
+        commands.push(Command::Waiting(id.clone(), why));
+        commands.push(Command::Look(id.clone(), LOOK_AGAIN_MS));
+    }
+
+    /// Decides on fresh facts which of the ready restarts goes first, and whether it may.
+    fn recheck(
+        &mut self,
+        now: u64,
+        id: &ActionId,
+        since: u64,
+        view: &ClusterView,
+        commands: &mut Vec<Command>,
+    ) {
+        if self.stop.is_some() {
+            self.state.insert(id.clone(), State::Waiting);
+            return;
+        }
+        // Followers first, the leader last; who leads is never part of a plan (Q5).
+        let leader = view.leader();
+        let chosen = self
+            .ready()
+            .into_iter()
+            .chain([id.clone()])
+            .filter_map(|other| {
+                let member = disruptive(&self.actions[&other])?;
+                Some((Some(member) == leader, other))
+            })
+            .min()
+            .map_or_else(|| id.clone(), |(_, other)| other);
+        if chosen != *id {
+            self.state.insert(id.clone(), State::Waiting);
+        }
+        let Precondition::MayStop { member, allow_downtime } =
+            self.actions[&chosen].kind.as_kind().precondition()
+        else {
+            return;
+        };
+        match safety::may_stop(view, member, &[], allow_downtime) {
+            Ok(_) => {
+                self.state.insert(chosen.clone(), State::Running);
+                commands.push(Command::Run(chosen));
+            }
+            Err(refusal) if now.saturating_sub(since) > RECHECK_DEADLINE_MS => {
+                self.state.insert(chosen.clone(), State::Waiting);
+                self.end(&chosen, Outcome::Failed(format!("not safe: {refusal}")));
+            }
+            Err(refusal) => {
+                self.state.insert(chosen.clone(), State::Checking { since });
+                self.look_again(&chosen, refusal.to_string(), commands);
+            }
+        }
+    }
+
+    fn ready(&self) -> Vec<ActionId> {
+        self.order
+            .iter()
+            .filter(|id| {
+                let action = &self.actions[*id];
+                self.state[*id] == State::Waiting
+                    && !(self.member_failed && action.kind.as_kind().is_member_action())
+                    && action
+                        .needs
+                        .iter()
+                        .all(|need| matches!(self.state.get(need), Some(State::Ended(Outcome::Done))))
+            })
+            .cloned()
+            .collect()
+    }
+
+    fn start_ready(&mut self, now: u64, commands: &mut Vec<Command>) {
+        if self.stop.is_some() {
+            return;
+        }
+        for id in self.ready() {
+            if self.under_way() >= self.parallelism {
+                return;
+            }
+            if disruptive(&self.actions[&id]).is_some() {
+                // One disruptive step at a time (Q2).
+                let another = self.state.iter().any(|(other, state)| {
+                    !matches!(state, State::Waiting | State::Ended(_))
+                        && disruptive(&self.actions[other]).is_some()
+                });
+                if !another {
+                    self.state.insert(id.clone(), State::Checking { since: now });
+                    commands.push(Command::Look(id, 0));
+                }
+            } else {
+                self.state.insert(id.clone(), State::Running);
+                commands.push(Command::Run(id));
+            }
+        }
+    }
+}
+
+/// The member that an action stops, if it stops one.
+fn disruptive(action: &Action) -> Option<MemberId> {
+    match (&action.kind, action.kind.as_kind().precondition()) {
+        (ActionKind::Stop(_), _) => None,
+        (_, Precondition::MayStop { member, .. }) => Some(member),
+        _ => None,
+    }
+}
