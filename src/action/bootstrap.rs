@@ -33,7 +33,10 @@ impl Kind for Bootstrap {
         "Starting"
     }
     fn summary(&self) -> String {
-        format!("start {} for the first time, token {}", self.unit, self.token)
+        format!(
+            "start {} for the first time, token {}",
+            self.unit, self.token
+        )
     }
     fn is_member_action(&self) -> bool {
         true

@@ -44,7 +44,11 @@ pub enum Source {
 
 impl Kind for Install {
     fn verb(&self) -> Verb {
-        if self.replaces { Verb::Update } else { Verb::Create }
+        if self.replaces {
+            Verb::Update
+        } else {
+            Verb::Create
+        }
     }
     fn progress(&self) -> &'static str {
         "Installing"
@@ -80,7 +84,11 @@ impl Kind for Install {
                     Operation::Extract {
                         archive: archive.clone(),
                         bin_dir: self.bin_dir.clone(),
-                        prefix: if self.staged { STAGED_PREFIX.into() } else { String::new() },
+                        prefix: if self.staged {
+                            STAGED_PREFIX.into()
+                        } else {
+                            String::new()
+                        },
                     },
                     Operation::RemoveFile(archive),
                 ]

@@ -26,7 +26,11 @@ pub struct Record {
 
 impl Kind for Claim {
     fn verb(&self) -> Verb {
-        if self.fresh { Verb::Create } else { Verb::Update }
+        if self.fresh {
+            Verb::Create
+        } else {
+            Verb::Update
+        }
     }
     fn progress(&self) -> &'static str {
         "Claiming"

@@ -15,7 +15,9 @@ use crate::observed::marker::{Marker, MarkerState};
 /// `20261121T101500Z`, for the names of what is moved aside.
 pub(super) fn stamp(now: OffsetDateTime) -> String {
     now.to_offset(time::UtcOffset::UTC)
-        .format(format_description!("[year][month][day]T[hour][minute][second]Z"))
+        .format(format_description!(
+            "[year][month][day]T[hour][minute][second]Z"
+        ))
         .unwrap_or_default()
 }
 

@@ -75,16 +75,20 @@ pub fn plan(desired: &Desired, observed: &Observed, intent: &Intent, now: Offset
         mut blocked,
         mut warnings,
     } = draft;
-    let actions = match graph::sort(actions).map_err(|error| error.to_string()).and_then(|actions| {
-        checker::check(&actions).map_err(|faults| faults.join("; "))?;
-        Ok(actions)
-    }) {
+    let actions = match graph::sort(actions)
+        .map_err(|error| error.to_string())
+        .and_then(|actions| {
+            checker::check(&actions).map_err(|faults| faults.join("; "))?;
+            Ok(actions)
+        }) {
         Ok(actions) => actions,
         Err(fault) => {
             blocked.push(Blocked {
                 node: None,
                 reason: format!("the plan contradicts itself: {fault}"),
-                remedy: "report this as a bug of quorate, with the cluster file; nothing was changed".into(),
+                remedy:
+                    "report this as a bug of quorate, with the cluster file; nothing was changed"
+                        .into(),
             });
             Vec::new()
         }
