@@ -180,7 +180,9 @@ fn key_material(text: &str) -> Vec<Range<usize>> {
     for (at, found) in text.match_indices("://") {
         let start = at + found.len();
         let rest = &text[start..];
-        let authority = rest.find(|c: char| "/\"'?#".contains(c) || c.is_whitespace()).unwrap_or(rest.len());
+        let authority = rest
+            .find(|c: char| "/\"'?#".contains(c) || c.is_whitespace())
+            .unwrap_or(rest.len());
         if let Some(at) = rest[..authority].rfind('@') {
             ranges.push(start..start + at);
         }

@@ -16,9 +16,18 @@ fn every_example_is_valid() {
     for file in files {
         let name = file.display().to_string();
         let text = fs::read_to_string(&file).expect("read");
-        let parsed = desired::parse(&text, &name, Path::new("/cluster"), Some(Path::new("/home/ops")));
-        let (_, warnings) = parsed.unwrap_or_else(|found| panic!("{}", diagnostic::render(&found, false)));
-        let mut said: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("# warning: ")).collect();
+        let parsed = desired::parse(
+            &text,
+            &name,
+            Path::new("/cluster"),
+            Some(Path::new("/home/ops")),
+        );
+        let (_, warnings) =
+            parsed.unwrap_or_else(|found| panic!("{}", diagnostic::render(&found, false)));
+        let mut said: Vec<&str> = text
+            .lines()
+            .filter_map(|l| l.strip_prefix("# warning: "))
+            .collect();
         let mut given: Vec<&str> = warnings.iter().map(|d| d.summary).collect();
         said.sort_unstable();
         given.sort_unstable();

@@ -29,16 +29,32 @@ fn errors_are_exact() {
     assert!(inputs.len() >= 40, "{} invalid files", inputs.len());
     for input in inputs {
         let text = fs::read_to_string(&input).expect("read");
-        let name = input.file_name().expect("a name").to_string_lossy().into_owned();
-        let Err(found) = desired::parse(&text, &name, Path::new("/cluster"), Some(Path::new("/home/ops"))) else {
+        let name = input
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        let Err(found) = desired::parse(
+            &text,
+            &name,
+            Path::new("/cluster"),
+            Some(Path::new("/home/ops")),
+        ) else {
             wrong.push(format!("{name} is valid"));
             continue;
         };
-        assert!(found.iter().any(|d| d.severity == desired::Severity::Error), "{name}");
+        assert!(
+            found.iter().any(|d| d.severity == desired::Severity::Error),
+            "{name}"
+        );
         let rendered = diagnostic::render(&found, false);
-        let leaked = ["hunter2", "HUNTER2"].iter().any(|secret| rendered.contains(secret));
+        let leaked = ["hunter2", "HUNTER2"]
+            .iter()
+            .any(|secret| rendered.contains(secret));
         assert!(!leaked, "{name} shows a secret:\n{rendered}");
-        let json = serde_json::to_string(&found).expect("plain data").to_lowercase();
+        let json = serde_json::to_string(&found)
+            .expect("plain data")
+            .to_lowercase();
         assert!(!json.contains("hunter2"), "{name} has a secret in its JSON");
         let expected = input.with_extension("stderr");
         if update {
@@ -47,12 +63,21 @@ fn errors_are_exact() {
             wrong.push(format!("{name}:\n{rendered}"));
         }
     }
-    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 #[test]
 fn no_expectation_is_left_over() {
     for expected in files("stderr") {
-        assert!(expected.with_extension("toml").exists(), "{}", expected.display());
+        assert!(
+            expected.with_extension("toml").exists(),
+            "{}",
+            expected.display()
+        );
     }
 }

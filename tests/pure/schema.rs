@@ -29,7 +29,10 @@ fn the_file_is_the_generated_one() {
 fn resolve<'s>(schema: &'s Value, at: &'s Value) -> &'s Value {
     if let Some(reference) = at.get("$ref").and_then(Value::as_str) {
         let pointer = reference.trim_start_matches('#');
-        return resolve(schema, schema.pointer(pointer).expect("the reference is there"));
+        return resolve(
+            schema,
+            schema.pointer(pointer).expect("the reference is there"),
+        );
     }
     match at.get("allOf").and_then(Value::as_array).map(Vec::as_slice) {
         Some([only]) => resolve(schema, only),
@@ -40,16 +43,33 @@ fn resolve<'s>(schema: &'s Value, at: &'s Value) -> &'s Value {
 /// Every key of the file, by dotted path; `settings` is left to the option tables.
 fn keys(schema: &Value, at: &Value, path: &str, found: &mut BTreeSet<String>) {
     let at = resolve(schema, at);
-    for variant in at.get("anyOf").and_then(Value::as_array).into_iter().flatten() {
+    for variant in at
+        .get("anyOf")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         keys(schema, variant, path, found);
     }
     if let Some(items) = at.get("items") {
         keys(schema, items, path, found);
     }
-    for (key, value) in at.get("properties").and_then(Value::as_object).into_iter().flatten() {
-        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+    for (key, value) in at
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        let path = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
         assert!(
-            value.get("description").or_else(|| resolve(schema, value).get("description")).is_some(),
+            value
+                .get("description")
+                .or_else(|| resolve(schema, value).get("description"))
+                .is_some(),
             "{path} has no description"
         );
         if key != "settings" {
@@ -66,17 +86,23 @@ fn every_key_is_documented_and_every_documented_key_exists() {
     keys(&schema, &schema, "", &mut known);
     // Tables are documented by their headings, and shared ones once.
     let shared = |path: &String| {
-        let secret = ["env", "file", "command", "prompt"].iter().any(|k| path.ends_with(&format!(".{k}")));
+        let secret = ["env", "file", "command", "prompt"]
+            .iter()
+            .any(|k| path.ends_with(&format!(".{k}")));
         secret || path.starts_with("node.ssh.")
     };
     known.retain(|path| !shared(path));
 
-    let text = fs::read_to_string(root().join("docs/cluster-file.md")).expect("docs/cluster-file.md");
+    let text =
+        fs::read_to_string(root().join("docs/cluster-file.md")).expect("docs/cluster-file.md");
     let mut documented = BTreeSet::new();
     let mut table = String::new();
     for line in text.lines() {
         if let Some(heading) = line.strip_prefix("## ") {
-            table = heading.trim_matches('`').trim_matches(['[', ']']).to_owned();
+            table = heading
+                .trim_matches('`')
+                .trim_matches(['[', ']'])
+                .to_owned();
             if heading.starts_with("`[") {
                 documented.insert(table.clone());
             }
@@ -85,13 +111,20 @@ fn every_key_is_documented_and_every_documented_key_exists() {
             }
         } else if let Some(row) = line.strip_prefix("| `") {
             let key = row.split('`').next().unwrap_or_default();
-            documented.insert(if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") });
+            documented.insert(if table.is_empty() {
+                key.to_owned()
+            } else {
+                format!("{table}.{key}")
+            });
         }
     }
     documented.retain(|path| !path.starts_with("Secrets"));
     let missing: Vec<_> = known.difference(&documented).collect();
     let invented: Vec<_> = documented.difference(&known).collect();
-    assert!(missing.is_empty() && invented.is_empty(), "not documented: {missing:?}\nno such key: {invented:?}");
+    assert!(
+        missing.is_empty() && invented.is_empty(),
+        "not documented: {missing:?}\nno such key: {invented:?}"
+    );
 }
 
 /// The part of JSON Schema that ours uses; a keyword that is not understood fails.
@@ -102,8 +135,14 @@ fn check(schema: &Value, at: &Value, value: &Value, path: &str) -> Result<(), St
         match keyword.as_str() {
             "$schema" | "title" | "description" | "default" | "definitions" | "format" => {}
             "$ref" => {
-                let target = schema.pointer(rule.as_str().unwrap_or_default().trim_start_matches('#'));
-                check(schema, target.ok_or_else(|| format!("{path}: dangling {rule}"))?, value, path)?;
+                let target =
+                    schema.pointer(rule.as_str().unwrap_or_default().trim_start_matches('#'));
+                check(
+                    schema,
+                    target.ok_or_else(|| format!("{path}: dangling {rule}"))?,
+                    value,
+                    path,
+                )?;
             }
             "allOf" => {
                 for part in rule.as_array().into_iter().flatten() {
@@ -147,13 +186,22 @@ fn check(schema: &Value, at: &Value, value: &Value, path: &str) -> Result<(), St
             }
             "minimum" if value.as_i64() < rule.as_i64() => return fail("too small"),
             "maximum" if value.as_i64() > rule.as_i64() => return fail("too large"),
-            "minItems" if value.as_array().map(|a| a.len() as u64) < rule.as_u64() => return fail("too few"),
-            "maxItems" if value.as_array().map(|a| a.len() as u64) > rule.as_u64() => return fail("too many"),
+            "minItems" if value.as_array().map(|a| a.len() as u64) < rule.as_u64() => {
+                return fail("too few");
+            }
+            "maxItems" if value.as_array().map(|a| a.len() as u64) > rule.as_u64() => {
+                return fail("too many");
+            }
             "minProperties" if value.as_object().map(|o| o.len() as u64) < rule.as_u64() => {
                 return fail("too few");
             }
             "required" => {
-                for key in rule.as_array().into_iter().flatten().filter_map(Value::as_str) {
+                for key in rule
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_str)
+                {
                     if value.get(key).is_none() {
                         return fail(&format!("lacks {key}"));
                     }
@@ -181,7 +229,8 @@ fn check(schema: &Value, at: &Value, value: &Value, path: &str) -> Result<(), St
                 }
             }
             // Said with the keyword's guard above, or checked by the parser's own tests.
-            "const" | "enum" | "minimum" | "maximum" | "minItems" | "maxItems" | "minProperties" | "pattern" => {}
+            "const" | "enum" | "minimum" | "maximum" | "minItems" | "maxItems"
+            | "minProperties" | "pattern" => {}
             other => panic!("{path}: this check does not understand `{other}`"),
         }
     }
@@ -210,7 +259,11 @@ fn the_schema_takes_every_example() {
     for file in example_files() {
         let text = fs::read_to_string(&file).expect("read");
         against_schema(&text).unwrap_or_else(|why| panic!("{}: {why}", file.display()));
-        assert!(text.starts_with("#:schema ../schemas/cluster.schema.json\n"), "{}", file.display());
+        assert!(
+            text.starts_with("#:schema ../schemas/cluster.schema.json\n"),
+            "{}",
+            file.display()
+        );
     }
 }
 
@@ -223,8 +276,14 @@ fn the_schema_refuses_what_the_parser_refuses() {
         ("[cluster]", "[cluster]\nnmae = 1"),
         ("\"managed\"", "\"on\""),
         ("{ env = \"APP_ETCD_PASSWORD\" }", "\"hunter2\""),
-        ("{ env = \"APP_ETCD_PASSWORD\" }", "{ env = \"A\", file = \"b\" }"),
-        ("{ prefix = \"/app/\",", "{ prefix = \"/app/\", key = \"a\","),
+        (
+            "{ env = \"APP_ETCD_PASSWORD\" }",
+            "{ env = \"A\", file = \"b\" }",
+        ),
+        (
+            "{ prefix = \"/app/\",",
+            "{ prefix = \"/app/\", key = \"a\",",
+        ),
         ("quota-backend-bytes", "quota-backend-byte"),
         ("\"periodic\"", "\"hourly\""),
         ("[ssh]", "[ssh]\nport = 0"),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::Paths;
 use crate::desired::diagnostic::Sink;
-use crate::desired::mask::is_env_name;
 use crate::desired::file::secret::Secret;
+use crate::desired::mask::is_env_name;
 use crate::desired::model::SecretRef;
 use crate::desired::read::{At, Span};
 
