@@ -100,7 +100,7 @@ impl Kind for Clean {
     fn summary(&self) -> String {
         format!("remove {} files, the unit and the marker", self.files.len())
     }
-    fn operations(&self, _: &RunFacts) -> Vec<Operation> {
+    fn operations(&self, run: &RunFacts) -> Vec<Operation> {
         let mut operations: Vec<Operation> = Vec::new();
         if !self.packages.is_empty() {
             operations.push(Operation::RemovePackages(self.packages.clone()));
@@ -119,6 +119,7 @@ impl Kind for Clean {
         operations.extend(self.user.iter().cloned().map(Operation::RemoveUser));
         operations.push(Operation::RemoveFile(marker::PATH.into()));
         operations.push(Operation::RemoveDirectory(marker::DIR.into()));
+        operations.push(super::marker::journal("destroyed by", run));
         operations
     }
 }

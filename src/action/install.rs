@@ -74,11 +74,12 @@ impl Kind for Install {
     }
     fn operations(&self, _: &RunFacts) -> Vec<Operation> {
         match &self.source {
-            Source::Archive { sha256, .. } => {
+            Source::Archive { sha256, arch } => {
                 let archive = format!("{}/.quorate-{sha256}.tar.gz", self.bin_dir);
                 vec![
                     Operation::Upload {
                         sha256: sha256.clone(),
+                        arch: arch.clone(),
                         to: archive.clone(),
                     },
                     Operation::Extract {

@@ -25,6 +25,8 @@ pub enum Operation {
     Upload {
         /// Hex sha256 of the archive.
         sha256: String,
+        /// Architecture that it is for.
+        arch: String,
         /// Where to.
         to: String,
     },
@@ -76,6 +78,8 @@ pub enum Operation {
     RestorePrevious(Vec<String>),
     /// Removes what was kept.
     DropPrevious(Vec<String>),
+    /// Leaves one line in the host's journal.
+    Journal(String),
     /// Moves leadership away from a member, if it leads.
     MoveLeader(MemberId),
 }

@@ -22,6 +22,8 @@ pub enum Step {
     Upload {
         /// Hex sha256.
         sha256: String,
+        /// Architecture.
+        arch: String,
         /// Path on the host.
         to: String,
     },
@@ -49,10 +51,11 @@ pub fn steps(
     while let Some((operation, after)) = rest.split_first() {
         rest = after;
         match operation {
-            Operation::Upload { sha256, to } => {
+            Operation::Upload { sha256, arch, to } => {
                 flush(&mut body, run_id, &mut steps);
                 steps.push(Step::Upload {
                     sha256: sha256.clone(),
+                    arch: arch.clone(),
                     to: to.clone(),
                 });
             }
@@ -158,6 +161,10 @@ fn line(body: &mut String, operation: &Operation) {
         Operation::SwitchStaged(paths) => ("switch binaries".into(), format!("q_switch {}", list(paths))),
         Operation::RestorePrevious(paths) => ("put back what was replaced".into(), format!("q_restore {}", list(paths))),
         Operation::DropPrevious(paths) => ("remove what was kept".into(), format!("q_drop {}", list(paths))),
+        Operation::Journal(text) => (
+            "write to the journal".into(),
+            format!("logger -t quorate -- {} || :", word(text)),
+        ),
         Operation::WriteFile(_) | Operation::Upload { .. } | Operation::MoveLeader(_) => return,
     };
     let _ = writeln!(body, "q_at={}\n{command}", word(&what));

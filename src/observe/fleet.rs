@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -33,7 +33,7 @@ pub struct Fleet {
     policy: Policy,
     secrets: Arc<dyn SecretSource>,
     /// Certificates for talking to members; none under plain HTTP, or before there is an authority.
-    tls: Option<EtcdTls>,
+    tls: RwLock<Option<EtcdTls>>,
     memory: Memory,
     limit: Arc<Semaphore>,
     links: Mutex<BTreeMap<String, Arc<Link>>>,
@@ -66,7 +66,7 @@ impl Fleet {
             desired,
             policy,
             secrets,
-            tls,
+            tls: RwLock::new(tls),
             memory: Memory::new(cache),
             limit: Arc::new(Semaphore::new(parallelism.max(1))),
             links: Mutex::new(links),
@@ -74,8 +74,12 @@ impl Fleet {
     }
 
     /// Sets the certificates for talking to members, once there are any.
-    pub fn set_tls(&mut self, tls: Option<EtcdTls>) {
-        self.tls = tls;
+    pub fn set_tls(&self, tls: Option<EtcdTls>) {
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+    }
+
+    fn tls(&self) -> Option<EtcdTls> {
+        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Adds a host that only a marker knows of.
@@ -178,7 +182,7 @@ impl Fleet {
     }
 
     async fn ask_in_time(&self, link: &Link, host: &Host) -> EtcdState {
-        if self.desired.tls.client != TlsMode::Off && self.tls.is_none() {
+        if self.desired.tls.client != TlsMode::Off && self.tls().is_none() {
             return EtcdState::Unknown("there is no authority here yet, so no certificate to ask with".into());
         }
         let mut slot = link.etcd.lock().await;
@@ -217,7 +221,7 @@ impl Fleet {
         let endpoint = EtcdEndpoint {
             url: link.layout.client_url.clone(),
             dial: (link.node.ip.to_string(), link.node.client_port),
-            tls: self.tls.clone(),
+            tls: self.tls(),
         };
         EtcdClient::connect(host, &endpoint)
             .await

@@ -63,6 +63,7 @@ pub fn plan(desired: &Desired, observed: &Observed, intent: &Intent, now: Offset
         destroy::plan(&inputs, &mut draft);
     } else {
         not_yet(&inputs, &mut draft);
+        authority_is_here(&inputs, &mut draft);
         if draft.blocked.is_empty() {
             match converge::situation(&inputs) {
                 converge::Situation::Blank => bootstrap::plan(&inputs, &mut draft),
@@ -142,6 +143,28 @@ fn not_yet(inputs: &Inputs<'_>, draft: &mut Draft) {
             "learner nodes are not supported by this version",
             "take `learner = true` out of the cluster file",
         );
+    }
+}
+
+/// Hosts that bear our certificates while the authority is not here are never issued new ones.
+fn authority_is_here(inputs: &Inputs<'_>, draft: &mut Draft) {
+    use crate::observed::host::FileFact;
+    if inputs.observed.operator.authority.is_some() {
+        return;
+    }
+    for (node, facts) in inputs.observed.known() {
+        let bears = facts.marker.get().is_some()
+            && facts.files.values().filter_map(FileFact::file).any(|stat| stat.certificate.is_some());
+        if bears {
+            draft.block(
+                Some(node),
+                "it bears certificates of an authority that is not here",
+                format!(
+                    "put the authority's files into {} (ask whoever set the cluster up), or correct tls.ca.dir",
+                    inputs.desired.tls.ca.dir.display()
+                ),
+            );
+        }
     }
 }
 

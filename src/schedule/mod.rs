@@ -152,6 +152,17 @@ impl Scheduler {
         commands
     }
 
+    /// The actions that have ended, in the plan's order.
+    pub fn ended(&self) -> Vec<(ActionId, Outcome)> {
+        self.order
+            .iter()
+            .filter_map(|id| match &self.state[id] {
+                State::Ended(outcome) => Some((id.clone(), outcome.clone())),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// How every action ended so far.
     pub fn report(&self) -> Report {
         Report {
