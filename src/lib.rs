@@ -1,6 +1,7 @@
 //! Quorate plans and applies etcd clusters over SSH.
 
 pub mod action;
+pub mod artifact;
 pub mod command;
 pub mod desired;
 pub mod etcd;
