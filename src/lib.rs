@@ -2,6 +2,7 @@
 
 pub mod action;
 pub mod apply;
+pub mod artifact;
 pub mod command;
 pub mod desired;
 pub mod etcd;
