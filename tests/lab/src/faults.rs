@@ -148,7 +148,7 @@ cat /dev/zero > "$1/.lab-filler" 2>/dev/null || true
 piece=0
 while [ $piece -lt 1000 ]; do
     sync -f "$1"
-    dd if=/dev/zero bs=4096 count=1 conv=fsync of="$1/.lab-filler-$piece" 2>/dev/null || exit 0
+    dd if=/dev/zero bs=1 count=1 conv=fsync of="$1/.lab-filler-$piece" 2>/dev/null || exit 0
     piece=$((piece + 1))
 done
 df "$1" >&2
