@@ -130,3 +130,35 @@ fn labs_of_different_names_do_not_meet() {
     drop(one);
     assert_eq!(ssh(&two, "root", &two.hosts()[0], "hostname"), "etcd-1");
 }
+
+#[test]
+fn packages_of_debian_install_without_a_network() {
+    let lab = common::lab("t-apt", 1);
+    let host = &lab.hosts()[0];
+    let versions = host.add_package_repository().unwrap();
+    let old = versions
+        .iter()
+        .find(|version| version.starts_with("3.4.23"))
+        .unwrap_or_else(|| panic!("{versions:?}"));
+    host.run(&format!(
+        "DEBIAN_FRONTEND=noninteractive apt-get -qy install etcd-server={old} etcd-client={old}"
+    ))
+    .unwrap();
+    assert_eq!(
+        host.run("etcd --version | head -n1; etcdctl version | head -n1")
+            .unwrap(),
+        "etcd Version: 3.4.23\netcdctl version: 3.4.23\n"
+    );
+    let new = versions
+        .iter()
+        .find(|version| version.starts_with("3.5.16"))
+        .unwrap_or_else(|| panic!("{versions:?}"));
+    host.run(&format!(
+        "DEBIAN_FRONTEND=noninteractive apt-get -qy install etcd-server={new}"
+    ))
+    .unwrap();
+    assert_eq!(
+        host.run("etcd --version | head -n1").unwrap(),
+        "etcd Version: 3.5.16\n"
+    );
+}
