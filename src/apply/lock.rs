@@ -27,8 +27,10 @@ pub struct Holder {
     pub operator: String,
     /// What it runs.
     pub command: String,
-    /// RFC 3339 time at which it took the lock.
-    pub since: String,
+    /// Unix seconds at which it took the lock, by its own clock.
+    pub since: i64,
+    /// Version of its program.
+    pub version: String,
     /// The run.
     pub run: String,
 }

@@ -1,6 +1,5 @@
 //! Performs what the scheduler commands.
 
-pub mod event;
 pub mod lock;
 mod materials;
 pub mod perform;
@@ -11,12 +10,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-pub use event::{Event, Sink};
 pub use perform::Context;
 
 use crate::action::{ActionId, RunFacts};
 use crate::plan::Plan;
+pub use crate::render::event::{Event, LockHolder, Step};
 use crate::schedule::{self, Command, Report, Scheduler};
+
+/// Where events go.
+pub type Sink = std::sync::Arc<dyn Fn(&Event) + Send + Sync>;
 
 /// Signs from outside the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +49,8 @@ pub async fn run(
         for (id, outcome) in scheduler.ended() {
             if ended.insert(id.clone(), true).is_none() {
                 let millis = since.get(&id).map_or(0, |at| now().saturating_sub(*at));
-                (context.sink)(&Event::Ended { id, outcome, millis });
+                let took = Duration::from_millis(millis);
+                (context.sink)(&Event::Ended { id, outcome, took });
             }
         }
         for command in commands {
@@ -68,15 +71,12 @@ pub async fn run(
                     };
                     let kind = action.kind.as_kind();
                     let operations = if matches!(command, Command::Undo(_)) {
-                        (context.sink)(&Event::Undoing { id: id.clone() });
+                        let why = scheduler.undoing(id).unwrap_or_default();
+                        (context.sink)(&Event::Undoing { id: id.clone(), why });
                         kind.undo()
                     } else {
                         since.insert(id.clone(), now());
-                        (context.sink)(&Event::Started {
-                            id: id.clone(),
-                            progress: kind.progress(),
-                            summary: kind.summary(),
-                        });
+                        (context.sink)(&Event::Started(Step::from(&action)));
                         kind.operations(facts)
                     };
                     let (context, events, id) = (context.clone(), events.clone(), id.clone());

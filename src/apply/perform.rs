@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
-use super::event::{Event, Sink};
+use super::{Event, Sink};
 use super::materials::Issuer;
 use super::script::{self, Step};
 use crate::action::{Action, ActionId, Operation};

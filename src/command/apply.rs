@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -13,13 +13,15 @@ use super::session::{Connection, Session, intent, load};
 use super::{runlog, saved};
 use crate::action::RunFacts;
 use crate::apply::lock::{self, Holder, Lock, Refusal};
-use crate::apply::{self, Context, Event, Signal, Sink};
+use crate::apply::{self, Context, Event, LockHolder, Signal, Sink};
 use crate::desired::model::TlsMode;
 use crate::error::{BLOCKED, DECLINED, ERROR, Failure, INTERRUPTED, LOCKED, OK};
 use crate::observed::{HostState, Observed};
 use crate::pki;
 use crate::plan::{Goal, Plan, fingerprint};
-use crate::render::{self, Style};
+use crate::render::Style;
+use crate::render::event::Finish;
+use crate::render::progress::{Progress, Wanted};
 use crate::safety;
 use crate::schedule::{Outcome, Report};
 
@@ -76,13 +78,13 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
         Some(path) => {
             let plan = saved::read(path)?;
             let session = Session::open(plan.desired.clone(), &args.run.connection)?;
-            Run { session, args: &args.run, style, command: "apply", approved: true }.saved(plan).await
+            Run { session, args: &args.run, style, command: "apply", approved: true, screen: Screen::new(&args.run, style) }.saved(plan).await
         }
         None => {
             let session = Session::open(load(file, style.color)?, &args.run.connection)?;
             let goal = Goal::Converge { allow_downtime: args.allow_downtime };
             let approved = args.auto_approve;
-            Run { session, args: &args.run, style, command: "apply", approved }.fresh(goal).await
+            Run { session, args: &args.run, style, command: "apply", approved, screen: Screen::new(&args.run, style) }.fresh(goal).await
         }
     }
 }
@@ -95,7 +97,7 @@ pub async fn run_destroy(file: &Path, args: &DestroyArgs, style: Style) -> Resul
     let session = Session::open(load(file, style.color)?, &args.run.connection)?;
     let goal = Goal::Destroy { purge_data: args.purge_data };
     let approved = args.auto_approve;
-    Run { session, args: &args.run, style, command: "destroy", approved }.fresh(goal).await
+    Run { session, args: &args.run, style, command: "destroy", approved, screen: Screen::new(&args.run, style) }.fresh(goal).await
 }
 
 struct Run<'a> {
@@ -104,6 +106,34 @@ struct Run<'a> {
     style: Style,
     command: &'static str,
     approved: bool,
+    screen: Screen,
+}
+
+/// The progress on standard output, shared by everything that has something to tell.
+#[derive(Clone)]
+struct Screen(Arc<Mutex<Progress>>);
+
+impl Screen {
+    fn new(args: &RunArgs, style: Style) -> Self {
+        let wanted = if args.json { Wanted::Json } else { Wanted::Text };
+        Self(Arc::new(Mutex::new(Progress::stdout(wanted, style))))
+    }
+
+    fn show(&self, event: &Event) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).on(OffsetDateTime::now_utc(), event);
+    }
+
+    /// Lets the progress say what has been under way for long, until the task is aborted.
+    fn keep_ticking(&self) -> tokio::task::JoinHandle<()> {
+        let screen = self.clone();
+        tokio::spawn(async move {
+            let mut tick = tokio::time::interval(Duration::from_millis(250));
+            loop {
+                tick.tick().await;
+                screen.0.lock().unwrap_or_else(PoisonError::into_inner).tick(OffsetDateTime::now_utc());
+            }
+        })
+    }
 }
 
 impl Run<'_> {
@@ -136,11 +166,9 @@ impl Run<'_> {
 
     fn show(&self, plan: &Plan) {
         if self.args.json {
-            for line in render::json::planned(plan, &stamp()) {
-                println!("{line}");
-            }
+            self.screen.show(&Event::Planned(Box::new(plan.clone())));
         } else {
-            anstream::print!("{}", render::plan::text(plan, self.args.concise, self.style));
+            super::plan::print(plan, false, self.args.concise, self.style);
         }
     }
 
@@ -152,7 +180,7 @@ impl Run<'_> {
         }
         let mut out = anstream::stdout();
         loop {
-            write!(out, "{}", render::plan::question(plan))?;
+            write!(out, "{}", question(plan))?;
             out.flush()?;
             let mut answer = String::new();
             if std::io::stdin().lock().read_line(&mut answer)? == 0 {
@@ -160,7 +188,7 @@ impl Run<'_> {
             }
             match answer.trim() {
                 "yes" => return Ok(true),
-                "details" => write!(out, "\n{}", render::plan::text(plan, false, self.style))?,
+                "details" => super::plan::print(plan, false, false, self.style),
                 _ => return Ok(false),
             }
         }
@@ -168,42 +196,36 @@ impl Run<'_> {
 
     async fn execute(self, plan: Plan, observed: &Observed) -> Result<u8, Failure> {
         let run_id = run_id()?;
-        let mut log = runlog::RunLog::create(&run_id, self.command);
+        let log = runlog::RunLog::create(&run_id, self.command);
         let holder = Holder {
             operator: who(),
             command: format!("quorate {}", self.command),
-            since: stamp(),
+            since: OffsetDateTime::now_utc().unix_timestamp(),
+            version: env!("CARGO_PKG_VERSION").into(),
             run: run_id.clone(),
         };
-        let progress = Arc::new(std::sync::Mutex::new(render::progress::Progress::new(self.args.json, self.style)));
+        let screen = self.screen.clone();
         let sink: Sink = {
-            let progress = progress.clone();
-            let log = log.writer();
+            let (screen, log) = (screen.clone(), log.writer());
             Arc::new(move |event: &Event| {
                 log(event);
-                if let Ok(mut progress) = progress.lock() {
-                    progress.show(event, &stamp());
-                }
+                screen.show(event);
             })
         };
         let (signals, incoming) = mpsc::unbounded_channel();
         let nodes = reachable(observed);
         let lock = self.lock(&plan, &nodes, &holder, &sink, &signals).await?;
-        sink(&Event::Locked { nodes: lock.nodes.clone() });
+        sink(&Event::LockTaken);
+        let ticking = screen.keep_ticking();
         let result = self.locked(&plan, run_id, &sink, incoming, signals).await;
+        ticking.abort();
         lock.release().await;
-        if let Ok(mut progress) = progress.lock() {
-            progress.finish();
-        }
         let (report, view) = result?;
-        log.end(&report);
-        if self.args.json {
-            println!("{}", render::json::report(&plan, &report, &stamp()));
-        } else {
-            anstream::print!("\n{}", render::report::text(&plan, &report, view.as_ref(), self.style));
-            if let (false, Some(path)) = (report.is_complete(), log.path()) {
-                anstream::println!("The log of this run is {}.", path.display());
-            }
+        let finish = Finish { next: next(&plan, &report), plan, report, view };
+        sink(&Event::Finished(Box::new(finish.clone())));
+        let Finish { plan, report, .. } = finish;
+        if let (false, false, Some(path)) = (self.args.json, report.is_complete(), log.path()) {
+            anstream::println!("The log of this run is {}.", path.display());
         }
         if report.is_complete() {
             self.client_certificates()?;
@@ -311,7 +333,7 @@ impl Run<'_> {
                             .remedy("wait for that run to end, or give --lock-timeout; the lock ends with its holder's connection"));
                     }
                     if !told {
-                        sink(&Event::LockWaiting { node, holder });
+                        sink(&Event::LockWait { holder: lock_holder(&node, holder), waited: Duration::ZERO });
                         told = true;
                     }
                     // Two operators that wait for each other must not keep step.
@@ -366,6 +388,16 @@ impl Run<'_> {
     }
 }
 
+fn question(plan: &Plan) -> String {
+    let name = &plan.desired.cluster.name;
+    let what = if plan.intent.goal.is_destroy() {
+        format!("Do you really want to destroy cluster {name}? There is no undo.")
+    } else {
+        format!("Do you want to perform these actions on cluster {name}?")
+    };
+    format!("\n{what}\n  Only 'yes' will be accepted to approve; 'details' shows the whole plan.\n\n  Enter a value (yes / no / details): ")
+}
+
 fn exit_code(plan: &Plan, report: &Report) -> u8 {
     if report.stopped.as_deref() == Some("interrupted") && !report.is_complete() {
         INTERRUPTED
@@ -375,6 +407,17 @@ fn exit_code(plan: &Plan, report: &Report) -> u8 {
         OK
     } else {
         BLOCKED
+    }
+}
+
+/// The command to run next.
+fn next(plan: &Plan, report: &Report) -> Option<String> {
+    if report.is_complete() {
+        (!plan.intent.goal.is_destroy()).then(|| "quorate status".into())
+    } else if plan.intent.goal.is_destroy() {
+        Some("quorate destroy".into())
+    } else {
+        Some("quorate plan".into())
     }
 }
 
@@ -389,8 +432,32 @@ fn reachable(observed: &Observed) -> Vec<String> {
 
 fn describe(holder: Option<&Holder>) -> String {
     match holder {
-        Some(holder) => format!("{}, running `{}` since {}", holder.operator, holder.command, holder.since),
+        Some(holder) => format!("{}, running `{}` for {} s", holder.operator, holder.command, age(holder).as_secs()),
         None => "another run".into(),
+    }
+}
+
+fn age(holder: &Holder) -> Duration {
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    Duration::from_secs(u64::try_from(now.saturating_sub(holder.since)).unwrap_or(0))
+}
+
+fn lock_holder(node: &str, holder: Option<Holder>) -> LockHolder {
+    let age = holder.as_ref().map(age).unwrap_or_default();
+    let holder = holder.unwrap_or_else(|| Holder {
+        operator: "another operator".into(),
+        command: "quorate".into(),
+        since: 0,
+        version: String::new(),
+        run: String::new(),
+    });
+    LockHolder {
+        node: node.to_owned(),
+        run: holder.run,
+        who: holder.operator,
+        command: holder.command,
+        version: holder.version,
+        age,
     }
 }
 

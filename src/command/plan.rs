@@ -58,15 +58,23 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
     if let Some(out) = &args.out {
         saved::write(&plan, out)?;
     }
-    if args.json {
-        anstream::println!("{}", render::json::plan(&plan));
-    } else {
-        anstream::print!("{}", render::plan::text(&plan, args.concise, style));
-        if let Some(out) = &args.out {
-            anstream::println!("\nSaved the plan to {0}. To perform exactly these actions, run:\n  quorate apply {0}", out.display());
-        }
+    print(&plan, args.json, args.concise, style);
+    if let (Some(out), false) = (&args.out, args.json) {
+        anstream::println!(
+            "\nSaved the plan to {0}. To perform exactly these actions, run:\n  quorate apply {0}",
+            out.display()
+        );
     }
     Ok(exit_code(&plan, args.detailed_exitcode))
+}
+
+/// Prints a plan.
+pub(super) fn print(plan: &Plan, json: bool, concise: bool, style: Style) {
+    if json {
+        anstream::print!("{}", render::json::document(&render::json::plan::plan(plan)));
+    } else {
+        anstream::print!("{}", render::plan::plan(plan, render::plan::Options { style, concise }));
+    }
 }
 
 /// 3 where something is blocked, 2 where there are changes and that is asked for.

@@ -7,11 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::apply::Event;
-use crate::render::json;
-use crate::schedule::Report;
+use crate::render::json::{self, event::Stream};
 
 /// A log that is being written. Where none can be, the run goes on without.
 pub struct RunLog {
@@ -47,29 +45,20 @@ impl RunLog {
     /// Writes events.
     pub fn writer(&self) -> impl Fn(&Event) + Send + Sync + 'static {
         let file = self.file.clone();
+        let stream = Mutex::new(Stream::default());
         move |event| {
-            if let (Some(file), Some(line)) = (&file, json::event(event, &stamp())) {
-                append(file, &line);
+            let (Some(file), Ok(mut stream)) = (&file, stream.lock()) else { return };
+            for line in stream.on(OffsetDateTime::now_utc(), event) {
+                append(file, &json::line(&line));
             }
-        }
-    }
-
-    /// Writes the end.
-    pub fn end(&mut self, report: &Report) {
-        if let (Some(file), Ok(line)) = (&self.file, serde_json::to_string(report)) {
-            append(file, &line);
         }
     }
 }
 
 fn append(file: &Mutex<File>, line: &str) {
     if let Ok(mut file) = file.lock() {
-        let _ = writeln!(file, "{line}");
+        let _ = file.write_all(line.as_bytes());
     }
-}
-
-fn stamp() -> String {
-    OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
 }
 
 fn dir() -> Option<PathBuf> {
