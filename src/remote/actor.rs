@@ -162,7 +162,8 @@ impl Actor {
             loop {
                 let fed = self.wire.pump().map_err(End::Lost)?;
                 let moved = self.step(&mut scratch)?;
-                if !fed && !moved {
+                // libssh2 may have read without getting on: then there is room for what waits here.
+                if !fed && !moved && !self.wire.pump().map_err(End::Lost)? {
                     break;
                 }
                 self.take_commands()?;
