@@ -161,9 +161,9 @@ impl Actor {
             self.expire();
             loop {
                 let fed = self.wire.pump().map_err(End::Lost)?;
+                let unread = self.wire.unread();
                 let moved = self.step(&mut scratch)?;
-                // libssh2 may have read without getting on: then there is room for what waits here.
-                if !fed && !moved && !self.wire.pump().map_err(End::Lost)? {
+                if !fed && !moved && unread == self.wire.unread() {
                     break;
                 }
                 self.take_commands()?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use quorate::remote::{RemoteError, Source, Upload};
+use quorate::remote::{Progress, RemoteError, Source, Upload};
 use sha2::{Digest, Sha256};
 
 use crate::sshd::{Sshd, available};
@@ -51,10 +51,21 @@ async fn a_large_file_from_memory_and_from_disk() {
         Arc::new(move |bytes| seen.store(bytes, Ordering::Relaxed))
     };
     let begun = Instant::now();
+    let sent = Arc::new(AtomicU64::new(0));
+    let progress: Progress = {
+        let sent = sent.clone();
+        Arc::new(move |bytes| {
+            progress(bytes);
+            sent.store(begun.elapsed().as_millis() as u64, Ordering::Relaxed);
+        })
+    };
     host.upload(&upload(bytes.clone(), &target), Some(progress), PATIENCE)
         .await
         .unwrap();
-    eprintln!("48 MB uploaded in {:?}", begun.elapsed());
+    eprintln!(
+        "48 MB sent in {sent:?} ms, verified and synced in {:?}",
+        begun.elapsed()
+    );
     assert_eq!(seen.load(Ordering::Relaxed), bytes.len() as u64);
     assert!(std::fs::read(&target).unwrap() == bytes);
     let meta = std::fs::metadata(&target).unwrap();
