@@ -164,6 +164,7 @@ impl Actor {
                 let unread = self.wire.unread();
                 let moved = self.step(&mut scratch)?;
                 if !fed && !moved && unread == self.wire.unread() {
+                    self.wire.send();
                     break;
                 }
                 self.take_commands()?;

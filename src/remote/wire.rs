@@ -189,7 +189,8 @@ impl Wire {
         }
     }
 
-    fn send(&mut self) {
+    /// Sends what the network takes; an end shows at the next [`Wire::pump`].
+    pub(super) fn send(&mut self) {
         while self.outgoing.len() > 0 && self.ended.is_none() {
             match self.net.write(self.outgoing.pending()) {
                 Ok(0) => self.ended = Some("the connection was closed".into()),

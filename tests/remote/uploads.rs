@@ -50,6 +50,7 @@ async fn a_large_file_from_memory_and_from_disk() {
         let seen = seen.clone();
         Arc::new(move |bytes| seen.store(bytes, Ordering::Relaxed))
     };
+    let request = upload(bytes.clone(), &target);
     let begun = Instant::now();
     let sent = Arc::new(AtomicU64::new(0));
     let progress: Progress = {
@@ -59,7 +60,7 @@ async fn a_large_file_from_memory_and_from_disk() {
             sent.store(begun.elapsed().as_millis() as u64, Ordering::Relaxed);
         })
     };
-    host.upload(&upload(bytes.clone(), &target), Some(progress), PATIENCE)
+    host.upload(&request, Some(progress), PATIENCE)
         .await
         .unwrap();
     eprintln!(
