@@ -8,12 +8,26 @@ use crate::command::{apply, graph, init, plan, show, status};
 
 /// Plans and applies etcd clusters over SSH from a version-controlled TOML file.
 #[derive(Debug, Parser)]
-#[command(name = "quorate", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 done or nothing to do; 1 error; 2 changes (plan --detailed-exitcode); \
-3 blocked or refused for safety; 4 declined at the prompt; 5 another operator holds the lock; 130 interrupted.")]
+#[command(
+    name = "quorate",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+#[command(
+    after_help = "Exit codes: 0 done or nothing to do; 1 error; 2 changes (plan --detailed-exitcode); \
+3 blocked or refused for safety; 4 declined at the prompt; 5 another operator holds the lock; 130 interrupted."
+)]
 pub struct Cli {
     /// The cluster file
-    #[arg(short, long, global = true, default_value = "cluster.toml", env = "QUORATE_FILE", value_name = "FILE")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        default_value = "cluster.toml",
+        env = "QUORATE_FILE",
+        value_name = "FILE"
+    )]
     pub file: PathBuf,
     /// Write no colours
     #[arg(long, global = true)]

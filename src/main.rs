@@ -34,7 +34,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<u8, Failure> {
-    let width = rustix::termios::tcgetwinsize(stdout()).ok().map(|size| size.ws_col).filter(|width| *width > 0);
+    let width = rustix::termios::tcgetwinsize(stdout())
+        .ok()
+        .map(|size| size.ws_col)
+        .filter(|width| *width > 0);
     let style = Style::of_stream(&stdout(), width);
     let colour = Style::of_stream(&stderr(), width).color;
     let file = &cli.file;
@@ -42,8 +45,19 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
         Command::Init(args) => command::init::run_args(file, args, &mut stdout(), &mut stderr()),
         Command::Validate => Ok(command::validate::run(file, colour, &mut stderr())?),
         Command::Fmt { files, check } => {
-            let files = if files.is_empty() { std::slice::from_ref(file) } else { files };
-            Ok(command::fmt::run(files, *check, colour, &mut stdin(), &mut stdout(), &mut stderr())?)
+            let files = if files.is_empty() {
+                std::slice::from_ref(file)
+            } else {
+                files
+            };
+            Ok(command::fmt::run(
+                files,
+                *check,
+                colour,
+                &mut stdin(),
+                &mut stdout(),
+                &mut stderr(),
+            )?)
         }
         Command::Schema => Ok(command::schema::run(&mut stdout())?),
         Command::Show(args) => command::show::run(args, style),

@@ -62,17 +62,25 @@ pub async fn run(
                     tokio::spawn(async move {
                         tokio::time::sleep(Duration::from_millis(delay)).await;
                         let view = fleet.look().await;
-                        let _ = events.send(schedule::Event::Looked { at: now(), id, view });
+                        let _ = events.send(schedule::Event::Looked {
+                            at: now(),
+                            id,
+                            view,
+                        });
                     });
                 }
                 Command::Run(ref id) | Command::Undo(ref id) => {
-                    let Some(action) = plan.actions.iter().find(|action| action.id == *id).cloned() else {
+                    let Some(action) = plan.actions.iter().find(|action| action.id == *id).cloned()
+                    else {
                         continue;
                     };
                     let kind = action.kind.as_kind();
                     let operations = if matches!(command, Command::Undo(_)) {
                         let why = scheduler.undoing(id).unwrap_or_default();
-                        (context.sink)(&Event::Undoing { id: id.clone(), why });
+                        (context.sink)(&Event::Undoing {
+                            id: id.clone(),
+                            why,
+                        });
                         kind.undo()
                     } else {
                         since.insert(id.clone(), now());
@@ -82,7 +90,11 @@ pub async fn run(
                     let (context, events, id) = (context.clone(), events.clone(), id.clone());
                     tokio::spawn(async move {
                         let result = perform::operations(&context, &action, operations).await;
-                        let _ = events.send(schedule::Event::Ran { at: now(), id, result });
+                        let _ = events.send(schedule::Event::Ran {
+                            at: now(),
+                            id,
+                            result,
+                        });
                     });
                 }
             }

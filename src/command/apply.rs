@@ -78,13 +78,33 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
         Some(path) => {
             let plan = saved::read(path)?;
             let session = Session::open(plan.desired.clone(), &args.run.connection)?;
-            Run { session, args: &args.run, style, command: "apply", approved: true, screen: Screen::new(&args.run, style) }.saved(plan).await
+            Run {
+                session,
+                args: &args.run,
+                style,
+                command: "apply",
+                approved: true,
+                screen: Screen::new(&args.run, style),
+            }
+            .saved(plan)
+            .await
         }
         None => {
             let session = Session::open(load(file, style.color)?, &args.run.connection)?;
-            let goal = Goal::Converge { allow_downtime: args.allow_downtime };
+            let goal = Goal::Converge {
+                allow_downtime: args.allow_downtime,
+            };
             let approved = args.auto_approve;
-            Run { session, args: &args.run, style, command: "apply", approved, screen: Screen::new(&args.run, style) }.fresh(goal).await
+            Run {
+                session,
+                args: &args.run,
+                style,
+                command: "apply",
+                approved,
+                screen: Screen::new(&args.run, style),
+            }
+            .fresh(goal)
+            .await
         }
     }
 }
@@ -95,9 +115,20 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
 /// See the exit codes in [`crate::error`].
 pub async fn run_destroy(file: &Path, args: &DestroyArgs, style: Style) -> Result<u8, Failure> {
     let session = Session::open(load(file, style.color)?, &args.run.connection)?;
-    let goal = Goal::Destroy { purge_data: args.purge_data };
+    let goal = Goal::Destroy {
+        purge_data: args.purge_data,
+    };
     let approved = args.auto_approve;
-    Run { session, args: &args.run, style, command: "destroy", approved, screen: Screen::new(&args.run, style) }.fresh(goal).await
+    Run {
+        session,
+        args: &args.run,
+        style,
+        command: "destroy",
+        approved,
+        screen: Screen::new(&args.run, style),
+    }
+    .fresh(goal)
+    .await
 }
 
 struct Run<'a> {
@@ -115,12 +146,19 @@ struct Screen(Arc<Mutex<Progress>>);
 
 impl Screen {
     fn new(args: &RunArgs, style: Style) -> Self {
-        let wanted = if args.json { Wanted::Json } else { Wanted::Text };
+        let wanted = if args.json {
+            Wanted::Json
+        } else {
+            Wanted::Text
+        };
         Self(Arc::new(Mutex::new(Progress::stdout(wanted, style))))
     }
 
     fn show(&self, event: &Event) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).on(OffsetDateTime::now_utc(), event);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .on(OffsetDateTime::now_utc(), event);
     }
 
     /// Lets the progress say what has been under way for long, until the task is aborted.
@@ -130,7 +168,11 @@ impl Screen {
             let mut tick = tokio::time::interval(Duration::from_millis(250));
             loop {
                 tick.tick().await;
-                screen.0.lock().unwrap_or_else(PoisonError::into_inner).tick(OffsetDateTime::now_utc());
+                screen
+                    .0
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .tick(OffsetDateTime::now_utc());
             }
         })
     }
@@ -149,7 +191,14 @@ impl Run<'_> {
             return Ok(if plan.blocked.is_empty() { OK } else { BLOCKED });
         }
         if !self.approved && !self.confirm(&plan)? {
-            anstream::println!("\n{} cancelled.", if plan.intent.goal.is_destroy() { "Destroy" } else { "Apply" });
+            anstream::println!(
+                "\n{} cancelled.",
+                if plan.intent.goal.is_destroy() {
+                    "Destroy"
+                } else {
+                    "Apply"
+                }
+            );
             return Ok(DECLINED);
         }
         self.execute(plan, &observed).await
@@ -221,7 +270,12 @@ impl Run<'_> {
         ticking.abort();
         lock.release().await;
         let (report, view) = result?;
-        let finish = Finish { next: next(&plan, &report), plan, report, view };
+        let finish = Finish {
+            next: next(&plan, &report),
+            plan,
+            report,
+            view,
+        };
         sink(&Event::Finished(Box::new(finish.clone())));
         let Finish { plan, report, .. } = finish;
         if let (false, false, Some(path)) = (self.args.json, report.is_complete(), log.path()) {
@@ -283,8 +337,19 @@ impl Run<'_> {
             run_id,
             sink: sink.clone(),
         };
-        let run_facts = RunFacts { fingerprint: plan.fingerprint.clone(), operator: who(), at: stamp() };
-        let report = apply::run(&context, plan, &run_facts, self.args.connection.parallelism, incoming).await;
+        let run_facts = RunFacts {
+            fingerprint: plan.fingerprint.clone(),
+            operator: who(),
+            at: stamp(),
+        };
+        let report = apply::run(
+            &context,
+            plan,
+            &run_facts,
+            self.args.connection.parallelism,
+            incoming,
+        )
+        .await;
         interrupts.abort();
         let view = if plan.intent.goal.is_destroy() {
             None
@@ -303,7 +368,12 @@ impl Run<'_> {
         signals: &mpsc::UnboundedSender<Signal>,
     ) -> Result<Lock, Failure> {
         let all = plan.desired.nodes.len();
-        let ours = plan.desired.nodes.iter().filter(|node| nodes.contains(&node.name)).count();
+        let ours = plan
+            .desired
+            .nodes
+            .iter()
+            .filter(|node| nodes.contains(&node.name))
+            .count();
         if !plan.intent.goal.is_destroy() && ours < safety::quorum(all) {
             return Err(Failure::new(format!(
                 "the lock would cover {ours} of {all} nodes, {} are needed",
@@ -333,7 +403,10 @@ impl Run<'_> {
                             .remedy("wait for that run to end, or give --lock-timeout; the lock ends with its holder's connection"));
                     }
                     if !told {
-                        sink(&Event::LockWait { holder: lock_holder(&node, holder), waited: Duration::ZERO });
+                        sink(&Event::LockWait {
+                            holder: lock_holder(&node, holder),
+                            waited: Duration::ZERO,
+                        });
                         told = true;
                     }
                     // Two operators that wait for each other must not keep step.
@@ -341,7 +414,9 @@ impl Run<'_> {
                     tokio::time::sleep(Duration::from_millis(700 + jitter)).await;
                 }
                 Err(Refusal::Failed { node, reason }) => {
-                    return Err(Failure::new(format!("{node}: the lock cannot be taken: {reason}")));
+                    return Err(Failure::new(format!(
+                        "{node}: the lock cannot be taken: {reason}"
+                    )));
                 }
             }
         }
@@ -354,7 +429,9 @@ impl Run<'_> {
             return Ok(());
         }
         let failed = |error: pki::PkiError| Failure::new(error.to_string());
-        let Some(authority) = self.session.operator.authority().map_err(failed)? else { return Ok(()) };
+        let Some(authority) = self.session.operator.authority().map_err(failed)? else {
+            return Ok(());
+        };
         let endpoints: Vec<String> = desired
             .nodes
             .iter()
@@ -372,10 +449,18 @@ impl Run<'_> {
                 self.session
                     .operator
                     .open_authority()
-                    .map_err(|_| pki::PkiError::NoAuthority { dir: desired.tls.ca.dir.clone() })
+                    .map_err(|_| pki::PkiError::NoAuthority {
+                        dir: desired.tls.ca.dir.clone(),
+                    })
             };
-            let files = pki::ensure_client(&desired.tls.ca.dir, &authority, &new, OffsetDateTime::now_utc(), open)
-                .map_err(failed)?;
+            let files = pki::ensure_client(
+                &desired.tls.ca.dir,
+                &authority,
+                &new,
+                OffsetDateTime::now_utc(),
+                open,
+            )
+            .map_err(failed)?;
             if files.issued.is_some() && !self.args.json {
                 anstream::println!(
                     "Wrote the certificate of {}: use it with `. {}`.",
@@ -395,7 +480,9 @@ fn question(plan: &Plan) -> String {
     } else {
         format!("Do you want to perform these actions on cluster {name}?")
     };
-    format!("\n{what}\n  Only 'yes' will be accepted to approve; 'details' shows the whole plan.\n\n  Enter a value (yes / no / details): ")
+    format!(
+        "\n{what}\n  Only 'yes' will be accepted to approve; 'details' shows the whole plan.\n\n  Enter a value (yes / no / details): "
+    )
 }
 
 fn exit_code(plan: &Plan, report: &Report) -> u8 {
@@ -432,7 +519,12 @@ fn reachable(observed: &Observed) -> Vec<String> {
 
 fn describe(holder: Option<&Holder>) -> String {
     match holder {
-        Some(holder) => format!("{}, running `{}` for {} s", holder.operator, holder.command, age(holder).as_secs()),
+        Some(holder) => format!(
+            "{}, running `{}` for {} s",
+            holder.operator,
+            holder.command,
+            age(holder).as_secs()
+        ),
         None => "another run".into(),
     }
 }
@@ -466,7 +558,9 @@ fn holder_digit(stamp: &str) -> u8 {
 }
 
 fn stamp() -> String {
-    OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
+    OffsetDateTime::now_utc()
+        .format(&Rfc3339)
+        .unwrap_or_default()
 }
 
 fn run_id() -> Result<String, Failure> {
@@ -480,7 +574,13 @@ fn who() -> String {
     let user = std::env::var("SUDO_USER")
         .or_else(|_| std::env::var("USER"))
         .or_else(|_| std::env::var("LOGNAME"))
-        .unwrap_or_else(|_| rustix::process::getuid().as_raw().to_string());
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        .unwrap_or_else(|_| match rustix::process::getuid() {
+            uid if uid.is_root() => "root".into(),
+            uid => uid.as_raw().to_string(),
+        });
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
     format!("{user}@{host}")
 }

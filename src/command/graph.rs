@@ -44,14 +44,16 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
             let goal = if args.destroy {
                 Goal::Destroy { purge_data: false }
             } else {
-                Goal::Converge { allow_downtime: false }
+                Goal::Converge {
+                    allow_downtime: false,
+                }
             };
             session.plan(&session.observe().await, &intent(goal)?)
         }
     };
     let text = match args.format {
-        Format::Dot => render::graph::dot(&plan.actions),
-        Format::Mermaid => render::graph::mermaid(&plan.actions),
+        Format::Dot => render::graph::dot(&plan),
+        Format::Mermaid => render::graph::mermaid(&plan),
     };
     anstream::print!("{}", text.map_err(|error| Failure::new(error.to_string()))?);
     Ok(OK)

@@ -45,11 +45,20 @@ pub struct Args {
 ///
 /// # Errors
 /// Only when `out` or `err` cannot be written.
-pub fn run_args(file: &Path, args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, crate::error::Failure> {
+pub fn run_args(
+    file: &Path,
+    args: &Args,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<u8, crate::error::Failure> {
     let request = Request {
         cluster: args.cluster.clone(),
         nodes: args.nodes.clone(),
-        tls: if args.tls == "off" { TlsMode::Off } else { TlsMode::Managed },
+        tls: if args.tls == "off" {
+            TlsMode::Off
+        } else {
+            TlsMode::Managed
+        },
         version: args.etcd_version.clone(),
     };
     Ok(run(file, &request, out, err)?)

@@ -39,9 +39,13 @@ pub struct Args {
 impl Args {
     fn goal(&self) -> Goal {
         if self.destroy {
-            Goal::Destroy { purge_data: self.purge_data }
+            Goal::Destroy {
+                purge_data: self.purge_data,
+            }
         } else {
-            Goal::Converge { allow_downtime: self.allow_downtime }
+            Goal::Converge {
+                allow_downtime: self.allow_downtime,
+            }
         }
     }
 }
@@ -71,9 +75,15 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
 /// Prints a plan.
 pub(super) fn print(plan: &Plan, json: bool, concise: bool, style: Style) {
     if json {
-        anstream::print!("{}", render::json::document(&render::json::plan::plan(plan)));
+        anstream::print!(
+            "{}",
+            render::json::document(&render::json::plan::plan(plan))
+        );
     } else {
-        anstream::print!("{}", render::plan::plan(plan, render::plan::Options { style, concise }));
+        anstream::print!(
+            "{}",
+            render::plan::plan(plan, render::plan::Options { style, concise })
+        );
     }
 }
 

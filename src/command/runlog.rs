@@ -20,19 +20,42 @@ pub struct RunLog {
 impl RunLog {
     /// Creates the log in `$XDG_STATE_HOME/quorate/runs`, else `~/.local/state/quorate/runs`.
     pub fn create(run_id: &str, command: &str) -> Self {
-        let Some(dir) = dir() else { return Self { file: None, path: None } };
-        let name = format!("{}-{command}-{run_id}.jsonl", OffsetDateTime::now_utc().unix_timestamp());
+        let Some(dir) = dir() else {
+            return Self {
+                file: None,
+                path: None,
+            };
+        };
+        let name = format!(
+            "{}-{command}-{run_id}.jsonl",
+            OffsetDateTime::now_utc().unix_timestamp()
+        );
         let path = dir.join(name);
         let file = std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&dir)
-            .and_then(|()| std::fs::OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path));
+            .and_then(|()| {
+                std::fs::OpenOptions::new()
+                    .append(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(&path)
+            });
         match file {
-            Ok(file) => Self { file: Some(Arc::new(Mutex::new(file))), path: Some(path) },
+            Ok(file) => Self {
+                file: Some(Arc::new(Mutex::new(file))),
+                path: Some(path),
+            },
             Err(error) => {
-                anstream::eprintln!("Warning: no run log can be kept in {}: {error}", dir.display());
-                Self { file: None, path: None }
+                anstream::eprintln!(
+                    "Warning: no run log can be kept in {}: {error}",
+                    dir.display()
+                );
+                Self {
+                    file: None,
+                    path: None,
+                }
             }
         }
     }
@@ -47,7 +70,9 @@ impl RunLog {
         let file = self.file.clone();
         let stream = Mutex::new(Stream::default());
         move |event| {
-            let (Some(file), Ok(mut stream)) = (&file, stream.lock()) else { return };
+            let (Some(file), Ok(mut stream)) = (&file, stream.lock()) else {
+                return;
+            };
             for line in stream.on(OffsetDateTime::now_utc(), event) {
                 append(file, &json::line(&line));
             }
