@@ -280,10 +280,10 @@ impl Actor {
                 }
             }
         }
-        if let Some((_, waiting)) = &mut work.opening {
-            if let Some(waiting) = waiting.take_if(|waiting| late(waiting.deadline)) {
-                waiting.expire(&self.node);
-            }
+        if let Some((_, waiting)) = &mut work.opening
+            && let Some(waiting) = waiting.take_if(|waiting| late(waiting.deadline))
+        {
+            waiting.expire(&self.node);
         }
     }
 

@@ -154,10 +154,24 @@ impl EtcdClient {
             let client = Client::from_channel(etcd_client::Channel::Tonic(channel), None).await;
             let mut client = client.map_err(|cause| judge(&cause, tls).0)?;
             // The client is lazy: only an answer shows that somebody is there.
-            let status = client
-                .status()
-                .await
-                .map_err(|cause| judge(&cause, tls).0)?;
+            let mut answer = client.status().await;
+            if let (true, Err(cause)) = (tls, &answer)
+                && let (EtcdErrorKind::Unavailable(_), _) = judge(cause, tls)
+            {
+                // Under TLS 1.3 a member refuses a client certificate after the handshake, by an
+                // alert that may come too late to be seen, but hardly twice.
+                answer = client.status().await;
+            }
+            let anonymous = endpoint
+                .tls
+                .as_ref()
+                .is_some_and(|tls| tls.identity.is_none());
+            let status = answer.map_err(|cause| match judge(&cause, tls).0 {
+                EtcdErrorKind::Unavailable(_) if anonymous => EtcdErrorKind::CertificateRejected(
+                    "the member hung up, probably for want of a client certificate".into(),
+                ),
+                kind => kind,
+            })?;
             Ok((client, member_status(&status)))
         });
         let (client, first) = connected

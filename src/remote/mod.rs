@@ -24,7 +24,7 @@ mod upload;
 mod wire;
 
 pub use connect::connect;
-pub use error::{Address, ConnectError, RemoteError, SudoProblem, TunnelError};
+pub use error::{Address, Attempt, ConnectError, HostKey, RemoteError, SudoProblem, TunnelError};
 pub use etcd::{EtcdClient, EtcdEndpoint, EtcdTls, KvHash};
 pub use etcd_error::{EtcdError, EtcdErrorKind};
 pub use etcd_snapshot::SavedSnapshot;
