@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, oneshot};
 
-use super::actor::{Actor, Command, Counters, drain, wait};
+use super::actor::{Actor, drain, wait};
 use super::authenticate::authenticate;
 use super::error::{ConnectError, HostKey};
 use super::host::{Host, Shared};
@@ -20,6 +20,7 @@ use super::route::{Route, resolve};
 use super::script::Sudo;
 use super::target::{Policy, Target};
 use super::wire::{Net, Wire};
+use super::work::{Command, Counters};
 use crate::secret::SecretSource;
 
 /// Logins at jump hosts that go on at once: sshd's MaxStartups drops what comes beyond ten.
