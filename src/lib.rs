@@ -1,6 +1,7 @@
 //! Quorate plans and applies etcd clusters over SSH.
 
 pub mod action;
+pub mod apply;
 pub mod artifact;
 pub mod command;
 pub mod desired;
@@ -9,7 +10,9 @@ pub mod observe;
 pub mod observed;
 pub mod pki;
 pub mod plan;
+pub mod remote;
 pub mod render;
 pub mod runtime;
 pub mod safety;
 pub mod schedule;
+pub mod secret;

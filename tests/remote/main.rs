@@ -1,0 +1,4 @@
+//! The transport against a real sshd.
+
+mod scripts;
+mod sshd;
