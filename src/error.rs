@@ -31,12 +31,20 @@ pub struct Failure {
 impl Failure {
     /// An error with a message.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { code: ERROR, message: Some(message.into()), remedy: None }
+        Self {
+            code: ERROR,
+            message: Some(message.into()),
+            remedy: None,
+        }
     }
 
     /// A failure of which everything was said already.
     pub fn silent(code: u8) -> Self {
-        Self { code, message: None, remedy: None }
+        Self {
+            code,
+            message: None,
+            remedy: None,
+        }
     }
 
     /// With another exit code.

@@ -3,8 +3,10 @@
 pub mod action;
 pub mod apply;
 pub mod artifact;
+pub mod cli;
 pub mod command;
 pub mod desired;
+pub mod error;
 pub mod etcd;
 pub mod observe;
 pub mod observed;

@@ -27,8 +27,10 @@ pub struct Holder {
     pub operator: String,
     /// What it runs.
     pub command: String,
-    /// RFC 3339 time at which it took the lock.
-    pub since: String,
+    /// Unix seconds at which it took the lock, by its own clock.
+    pub since: i64,
+    /// Version of its program.
+    pub version: String,
     /// The run.
     pub run: String,
 }
@@ -82,7 +84,11 @@ pub async fn take(
     lost: mpsc::UnboundedSender<String>,
 ) -> Result<Lock, Refusal> {
     let text = STANDARD.encode(serde_json::to_string(holder).unwrap_or_default());
-    let script = format!("Q_RUN={}\nQ_HOLDER={}\n{SCRIPT}", word(&holder.run), word(&text));
+    let script = format!(
+        "Q_RUN={}\nQ_HOLDER={}\n{SCRIPT}",
+        word(&holder.run),
+        word(&text)
+    );
     let mut attempts = JoinSet::new();
     for node in nodes {
         let (fleet, node, script) = (fleet.clone(), node.clone(), script.clone());
@@ -116,21 +122,40 @@ pub async fn take(
     for (node, process) in held {
         keepers.spawn(keep(node, process, stopped.clone(), lost.clone()));
     }
-    Ok(Lock { stop, keepers, nodes })
+    Ok(Lock {
+        stop,
+        keepers,
+        nodes,
+    })
 }
 
 async fn take_one(fleet: &Fleet, node: &str, script: &str) -> Result<Held, Refusal> {
-    let failed = |reason: String| Refusal::Failed { node: node.to_owned(), reason };
-    let host = fleet.host(node).await.map_err(|unknown| failed(unknown.detail().to_owned()))?;
-    let mut process = host.hold(script.as_bytes()).await.map_err(|error| failed(error.to_string()))?;
+    let failed = |reason: String| Refusal::Failed {
+        node: node.to_owned(),
+        reason,
+    };
+    let host = fleet
+        .host(node)
+        .await
+        .map_err(|unknown| failed(unknown.detail().to_owned()))?;
+    let mut process = host
+        .hold(script.as_bytes())
+        .await
+        .map_err(|error| failed(error.to_string()))?;
     let line = tokio::time::timeout(ANSWER, process.next_line())
         .await
         .map_err(|_| failed("no answer about the lock".into()))?;
-    match line.as_deref().map(|line| line.split_once(' ').unwrap_or((line, ""))) {
+    match line
+        .as_deref()
+        .map(|line| line.split_once(' ').unwrap_or((line, "")))
+    {
         Some(("locked", _)) => Ok(process),
         Some(("held", text)) => Err(Refusal::Held {
             node: node.to_owned(),
-            holder: STANDARD.decode(text).ok().and_then(|text| serde_json::from_slice(&text).ok()),
+            holder: STANDARD
+                .decode(text)
+                .ok()
+                .and_then(|text| serde_json::from_slice(&text).ok()),
         }),
         Some(("failed", reason)) => Err(failed(reason.to_owned())),
         Some((other, _)) => Err(failed(format!("an unexpected answer: {other}"))),

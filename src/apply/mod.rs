@@ -1,6 +1,5 @@
 //! Performs what the scheduler commands.
 
-pub mod event;
 pub mod lock;
 mod materials;
 pub mod perform;
@@ -11,12 +10,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-pub use event::{Event, Sink};
 pub use perform::Context;
 
 use crate::action::{ActionId, RunFacts};
 use crate::plan::Plan;
+pub use crate::render::event::{Event, LockHolder, Step};
 use crate::schedule::{self, Command, Report, Scheduler};
+
+/// Where events go.
+pub type Sink = std::sync::Arc<dyn Fn(&Event) + Send + Sync>;
 
 /// Signs from outside the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +49,8 @@ pub async fn run(
         for (id, outcome) in scheduler.ended() {
             if ended.insert(id.clone(), true).is_none() {
                 let millis = since.get(&id).map_or(0, |at| now().saturating_sub(*at));
-                (context.sink)(&Event::Ended { id, outcome, millis });
+                let took = Duration::from_millis(millis);
+                (context.sink)(&Event::Ended { id, outcome, took });
             }
         }
         for command in commands {
@@ -59,30 +62,39 @@ pub async fn run(
                     tokio::spawn(async move {
                         tokio::time::sleep(Duration::from_millis(delay)).await;
                         let view = fleet.look().await;
-                        let _ = events.send(schedule::Event::Looked { at: now(), id, view });
+                        let _ = events.send(schedule::Event::Looked {
+                            at: now(),
+                            id,
+                            view,
+                        });
                     });
                 }
                 Command::Run(ref id) | Command::Undo(ref id) => {
-                    let Some(action) = plan.actions.iter().find(|action| action.id == *id).cloned() else {
+                    let Some(action) = plan.actions.iter().find(|action| action.id == *id).cloned()
+                    else {
                         continue;
                     };
                     let kind = action.kind.as_kind();
                     let operations = if matches!(command, Command::Undo(_)) {
-                        (context.sink)(&Event::Undoing { id: id.clone() });
+                        let why = scheduler.undoing(id).unwrap_or_default();
+                        (context.sink)(&Event::Undoing {
+                            id: id.clone(),
+                            why,
+                        });
                         kind.undo()
                     } else {
                         since.insert(id.clone(), now());
-                        (context.sink)(&Event::Started {
-                            id: id.clone(),
-                            progress: kind.progress(),
-                            summary: kind.summary(),
-                        });
+                        (context.sink)(&Event::Started(Step::from(&action)));
                         kind.operations(facts)
                     };
                     let (context, events, id) = (context.clone(), events.clone(), id.clone());
                     tokio::spawn(async move {
                         let result = perform::operations(&context, &action, operations).await;
-                        let _ = events.send(schedule::Event::Ran { at: now(), id, result });
+                        let _ = events.send(schedule::Event::Ran {
+                            at: now(),
+                            id,
+                            result,
+                        });
                     });
                 }
             }

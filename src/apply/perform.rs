@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
-use super::event::{Event, Sink};
 use super::materials::Issuer;
 use super::script::{self, Step};
+use super::{Event, Sink};
 use crate::action::{Action, ActionId, Operation};
 use crate::desired::model::Desired;
 use crate::etcd::id::MemberId;
@@ -38,8 +38,14 @@ pub struct Context {
 }
 
 /// Performs operations in order and stops at the first that fails.
-pub async fn operations(context: &Context, action: &Action, operations: Vec<Operation>) -> Result<(), String> {
-    let Some(node) = &action.node else { return Ok(()) };
+pub async fn operations(
+    context: &Context,
+    action: &Action,
+    operations: Vec<Operation>,
+) -> Result<(), String> {
+    let Some(node) = &action.node else {
+        return Ok(());
+    };
     if operations.is_empty() {
         return Ok(());
     }
@@ -53,13 +59,17 @@ pub async fn operations(context: &Context, action: &Action, operations: Vec<Oper
         .await
         .map_err(|error| error.to_string())??
     };
-    let host = context.fleet.host(node).await.map_err(|unknown| unknown.detail().to_owned())?;
+    let host = context
+        .fleet
+        .host(node)
+        .await
+        .map_err(|unknown| unknown.detail().to_owned())?;
     for step in steps {
         match step {
             Step::Script(text) => run_script(&host, text.expose_secret()).await?,
             Step::Upload { sha256, arch, to } => {
                 upload(context, &host, &action.id, (&sha256, &arch), to).await?;
-            },
+            }
             Step::MoveLeader(member) => move_leader(context, member).await?,
         }
     }
@@ -67,12 +77,18 @@ pub async fn operations(context: &Context, action: &Action, operations: Vec<Oper
 }
 
 async fn run_script(host: &Host, text: &str) -> Result<(), String> {
-    let output = host.script(text.as_bytes(), SCRIPT).await.map_err(|error| error.to_string())?;
+    let output = host
+        .script(text.as_bytes(), SCRIPT)
+        .await
+        .map_err(|error| error.to_string())?;
     if output.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+    let lines: Vec<&str> = said
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
     let last = lines[lines.len().saturating_sub(20)..].join("\n");
     if last.is_empty() {
         return Err(match output.status {
@@ -83,13 +99,18 @@ async fn run_script(host: &Host, text: &str) -> Result<(), String> {
     Err(last)
 }
 
-async fn upload(context: &Context, host: &Host, id: &ActionId, (sha256, arch): (&str, &str), to: String) -> Result<(), String> {
-    let observed = context
-        .operator
-        .archive(arch)
-        .await?;
+async fn upload(
+    context: &Context,
+    host: &Host,
+    id: &ActionId,
+    (sha256, arch): (&str, &str),
+    to: String,
+) -> Result<(), String> {
+    let observed = context.operator.archive(arch).await?;
     if observed.fact.sha256 != sha256 {
-        return Err(format!("the archive is not the planned one ({sha256}) any more: plan again"));
+        return Err(format!(
+            "the archive is not the planned one ({sha256}) any more: plan again"
+        ));
     }
     let (sink, id, total) = (context.sink.clone(), id.clone(), observed.size);
     let upload = Upload {
@@ -100,8 +121,16 @@ async fn upload(context: &Context, host: &Host, id: &ActionId, (sha256, arch): (
         mode: 0o600,
         owner: "root:root".into(),
     };
-    let progress = Arc::new(move |done: u64| sink(&Event::Bytes { id: id.clone(), done, total }));
-    host.upload(&upload, Some(progress), UPLOAD).await.map_err(|error| error.to_string())
+    let progress = Arc::new(move |done: u64| {
+        sink(&Event::Bytes {
+            id: id.clone(),
+            done,
+            total,
+        })
+    });
+    host.upload(&upload, Some(progress), UPLOAD)
+        .await
+        .map_err(|error| error.to_string())
 }
 
 /// Moves leadership off a member, to the voter that is closest to it (Q5).
@@ -116,7 +145,11 @@ async fn move_leader(context: &Context, member: MemberId) -> Result<(), String> 
         let successor = view
             .voters()
             .filter(|voter| voter.id != member && safety::unhealthy(&view, voter.id).is_none())
-            .max_by_key(|voter| view.statuses.get(&voter.id).map(|(_, status)| status.raft_applied_index))
+            .max_by_key(|voter| {
+                view.statuses
+                    .get(&voter.id)
+                    .map(|(_, status)| status.raft_applied_index)
+            })
             .map(|voter| voter.id);
         let Some(successor) = successor else {
             // Alone, or the last one that lives: there is nobody to hand over to, and `may_stop` allowed this.
@@ -132,5 +165,7 @@ async fn move_leader(context: &Context, member: MemberId) -> Result<(), String> 
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    Err(format!("leadership did not move off member {member}: {last}"))
+    Err(format!(
+        "leadership did not move off member {member}: {last}"
+    ))
 }

@@ -88,7 +88,11 @@ fn flush(body: &mut String, run_id: &str, steps: &mut Vec<Step>) {
     steps.push(Step::Script(script.into()));
 }
 
-fn write_files(body: &mut String, files: &[&FileWrite], materials: &mut dyn Materials) -> Result<(), String> {
+fn write_files(
+    body: &mut String,
+    files: &[&FileWrite],
+    materials: &mut dyn Materials,
+) -> Result<(), String> {
     for file in files {
         let content: SecretString = match &file.content {
             Content::Text(text) => text.clone().into(),
@@ -107,14 +111,24 @@ fn write_files(body: &mut String, files: &[&FileWrite], materials: &mut dyn Mate
             STANDARD.encode(content.expose_secret()),
         );
     }
-    let _ = writeln!(body, "q_put {}", words(files.iter().map(|file| file.path.as_str())));
+    let _ = writeln!(
+        body,
+        "q_put {}",
+        words(files.iter().map(|file| file.path.as_str()))
+    );
     Ok(())
 }
 
 fn line(body: &mut String, operation: &Operation) {
     let (what, command) = match operation {
-        Operation::EnsureUser(user) => (format!("create user {user}"), format!("q_user {}", word(user))),
-        Operation::RemoveUser(user) => (format!("remove user {user}"), format!("q_remove_user {}", word(user))),
+        Operation::EnsureUser(user) => (
+            format!("create user {user}"),
+            format!("q_user {}", word(user)),
+        ),
+        Operation::RemoveUser(user) => (
+            format!("remove user {user}"),
+            format!("q_remove_user {}", word(user)),
+        ),
         Operation::MakeDirectory(directory) => (
             format!("make directory {}", directory.path),
             format!(
@@ -125,9 +139,18 @@ fn line(body: &mut String, operation: &Operation) {
                 word(&directory.group)
             ),
         ),
-        Operation::RemoveDirectory(path) => (format!("remove directory {path}"), format!("q_remove_directory {}", word(path))),
-        Operation::RemoveFile(path) => (format!("remove {path}"), format!("rm -f -- {}", word(path))),
-        Operation::Extract { archive, bin_dir, prefix } => (
+        Operation::RemoveDirectory(path) => (
+            format!("remove directory {path}"),
+            format!("q_remove_directory {}", word(path)),
+        ),
+        Operation::RemoveFile(path) => {
+            (format!("remove {path}"), format!("rm -f -- {}", word(path)))
+        }
+        Operation::Extract {
+            archive,
+            bin_dir,
+            prefix,
+        } => (
             format!("unpack {archive}"),
             format!(
                 "q_extract {} {} {}",
@@ -141,26 +164,57 @@ fn line(body: &mut String, operation: &Operation) {
             format!(
                 "q_packages {} {}",
                 word(unit),
-                words(packages.iter().flat_map(|(name, version)| [name.as_str(), version.as_str()]))
+                words(
+                    packages
+                        .iter()
+                        .flat_map(|(name, version)| [name.as_str(), version.as_str()])
+                )
             ),
         ),
         Operation::RemovePackages(names) => (
             "remove packages".into(),
-            format!("q_remove_packages {}", words(names.iter().map(String::as_str))),
+            format!(
+                "q_remove_packages {}",
+                words(names.iter().map(String::as_str))
+            ),
         ),
-        Operation::Unit(verb, unit) => (format!("{} {unit}", verb_name(*verb)), unit_command(*verb, unit)),
-        Operation::AssertNoWal(dir) => (format!("find {dir} without a WAL"), format!("q_assert_no_wal {}", word(dir))),
+        Operation::Unit(verb, unit) => (
+            format!("{} {unit}", verb_name(*verb)),
+            unit_command(*verb, unit),
+        ),
+        Operation::AssertNoWal(dir) => (
+            format!("find {dir} without a WAL"),
+            format!("q_assert_no_wal {}", word(dir)),
+        ),
         Operation::AwaitWal { dir, unit } => (
             format!("see a WAL in {dir}"),
             format!("q_await_wal {} {}", word(dir), word(unit)),
         ),
-        Operation::MoveAside { from, to } => (format!("move {from} aside"), format!("q_aside {} {}", word(from), word(to))),
+        Operation::MoveAside { from, to } => (
+            format!("move {from} aside"),
+            format!("q_aside {} {}", word(from), word(to)),
+        ),
         Operation::PurgeData(path) => (format!("delete {path}"), format!("q_purge {}", word(path))),
-        Operation::GiveToRoot(path) => (format!("give {path} to root"), format!("q_to_root {}", word(path))),
-        Operation::KeepPrevious(paths) => ("keep what is replaced".into(), format!("q_keep {}", list(paths))),
-        Operation::SwitchStaged(paths) => ("switch binaries".into(), format!("q_switch {}", list(paths))),
-        Operation::RestorePrevious(paths) => ("put back what was replaced".into(), format!("q_restore {}", list(paths))),
-        Operation::DropPrevious(paths) => ("remove what was kept".into(), format!("q_drop {}", list(paths))),
+        Operation::GiveToRoot(path) => (
+            format!("give {path} to root"),
+            format!("q_to_root {}", word(path)),
+        ),
+        Operation::KeepPrevious(paths) => (
+            "keep what is replaced".into(),
+            format!("q_keep {}", list(paths)),
+        ),
+        Operation::SwitchStaged(paths) => (
+            "switch binaries".into(),
+            format!("q_switch {}", list(paths)),
+        ),
+        Operation::RestorePrevious(paths) => (
+            "put back what was replaced".into(),
+            format!("q_restore {}", list(paths)),
+        ),
+        Operation::DropPrevious(paths) => (
+            "remove what was kept".into(),
+            format!("q_drop {}", list(paths)),
+        ),
         Operation::Journal(text) => (
             "write to the journal".into(),
             format!("logger -t quorate -- {} || :", word(text)),
@@ -194,7 +248,9 @@ fn unit_command(verb: UnitVerb, unit: &str) -> String {
         UnitVerb::ResetFailed => format!("systemctl reset-failed {unit} 2>/dev/null || :"),
         UnitVerb::Enable => format!("systemctl enable -q {unit}"),
         UnitVerb::Disable => format!("systemctl disable -q {unit} 2>/dev/null || :"),
-        UnitVerb::Unmask => format!("systemctl unmask -q {unit}\nsystemctl unmask -q --runtime {unit}"),
+        UnitVerb::Unmask => {
+            format!("systemctl unmask -q {unit}\nsystemctl unmask -q --runtime {unit}")
+        }
         UnitVerb::Start => format!("q_start {unit}"),
         // Stopped for sure before it is started: a gate must not pass on the process that goes.
         UnitVerb::Restart => format!("systemctl stop {unit}\nq_start {unit}"),
@@ -230,14 +286,29 @@ mod tests {
                 content: Content::Text("Q_END\n$(no) `no`".into()),
             }),
             Operation::Unit(UnitVerb::Restart, "etcd.service".into()),
-            Operation::MoveAside { from: path(), to: path() },
+            Operation::MoveAside {
+                from: path(),
+                to: path(),
+            },
             Operation::KeepPrevious(vec![path(), path()]),
-            Operation::InstallPackages { packages: vec![("a".into(), "1".into())], unit: "u".into() },
+            Operation::InstallPackages {
+                packages: vec![("a".into(), "1".into())],
+                unit: "u".into(),
+            },
         ];
         let steps = steps(&operations, "run", &mut None).unwrap();
-        let [Step::Script(script)] = steps.as_slice() else { panic!("one script") };
-        let output = std::process::Command::new("sh").args(["-n", "-c", script.expose_secret()]).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let [Step::Script(script)] = steps.as_slice() else {
+            panic!("one script")
+        };
+        let output = std::process::Command::new("sh")
+            .args(["-n", "-c", script.expose_secret()])
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         assert!(!script.expose_secret().contains("$(no)"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -13,13 +13,15 @@ use super::session::{Connection, Session, intent, load};
 use super::{runlog, saved};
 use crate::action::RunFacts;
 use crate::apply::lock::{self, Holder, Lock, Refusal};
-use crate::apply::{self, Context, Event, Signal, Sink};
+use crate::apply::{self, Context, Event, LockHolder, Signal, Sink};
 use crate::desired::model::TlsMode;
 use crate::error::{BLOCKED, DECLINED, ERROR, Failure, INTERRUPTED, LOCKED, OK};
 use crate::observed::{HostState, Observed};
 use crate::pki;
 use crate::plan::{Goal, Plan, fingerprint};
-use crate::render::{self, Style};
+use crate::render::Style;
+use crate::render::event::Finish;
+use crate::render::progress::{Progress, Wanted};
 use crate::safety;
 use crate::schedule::{Outcome, Report};
 
@@ -76,13 +78,33 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
         Some(path) => {
             let plan = saved::read(path)?;
             let session = Session::open(plan.desired.clone(), &args.run.connection)?;
-            Run { session, args: &args.run, style, command: "apply", approved: true }.saved(plan).await
+            Run {
+                session,
+                args: &args.run,
+                style,
+                command: "apply",
+                approved: true,
+                screen: Screen::new(&args.run, style),
+            }
+            .saved(plan)
+            .await
         }
         None => {
             let session = Session::open(load(file, style.color)?, &args.run.connection)?;
-            let goal = Goal::Converge { allow_downtime: args.allow_downtime };
+            let goal = Goal::Converge {
+                allow_downtime: args.allow_downtime,
+            };
             let approved = args.auto_approve;
-            Run { session, args: &args.run, style, command: "apply", approved }.fresh(goal).await
+            Run {
+                session,
+                args: &args.run,
+                style,
+                command: "apply",
+                approved,
+                screen: Screen::new(&args.run, style),
+            }
+            .fresh(goal)
+            .await
         }
     }
 }
@@ -93,9 +115,20 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
 /// See the exit codes in [`crate::error`].
 pub async fn run_destroy(file: &Path, args: &DestroyArgs, style: Style) -> Result<u8, Failure> {
     let session = Session::open(load(file, style.color)?, &args.run.connection)?;
-    let goal = Goal::Destroy { purge_data: args.purge_data };
+    let goal = Goal::Destroy {
+        purge_data: args.purge_data,
+    };
     let approved = args.auto_approve;
-    Run { session, args: &args.run, style, command: "destroy", approved }.fresh(goal).await
+    Run {
+        session,
+        args: &args.run,
+        style,
+        command: "destroy",
+        approved,
+        screen: Screen::new(&args.run, style),
+    }
+    .fresh(goal)
+    .await
 }
 
 struct Run<'a> {
@@ -104,6 +137,45 @@ struct Run<'a> {
     style: Style,
     command: &'static str,
     approved: bool,
+    screen: Screen,
+}
+
+/// The progress on standard output, shared by everything that has something to tell.
+#[derive(Clone)]
+struct Screen(Arc<Mutex<Progress>>);
+
+impl Screen {
+    fn new(args: &RunArgs, style: Style) -> Self {
+        let wanted = if args.json {
+            Wanted::Json
+        } else {
+            Wanted::Text
+        };
+        Self(Arc::new(Mutex::new(Progress::stdout(wanted, style))))
+    }
+
+    fn show(&self, event: &Event) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .on(OffsetDateTime::now_utc(), event);
+    }
+
+    /// Lets the progress say what has been under way for long, until the task is aborted.
+    fn keep_ticking(&self) -> tokio::task::JoinHandle<()> {
+        let screen = self.clone();
+        tokio::spawn(async move {
+            let mut tick = tokio::time::interval(Duration::from_millis(250));
+            loop {
+                tick.tick().await;
+                screen
+                    .0
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .tick(OffsetDateTime::now_utc());
+            }
+        })
+    }
 }
 
 impl Run<'_> {
@@ -119,7 +191,14 @@ impl Run<'_> {
             return Ok(if plan.blocked.is_empty() { OK } else { BLOCKED });
         }
         if !self.approved && !self.confirm(&plan)? {
-            anstream::println!("\n{} cancelled.", if plan.intent.goal.is_destroy() { "Destroy" } else { "Apply" });
+            anstream::println!(
+                "\n{} cancelled.",
+                if plan.intent.goal.is_destroy() {
+                    "Destroy"
+                } else {
+                    "Apply"
+                }
+            );
             return Ok(DECLINED);
         }
         self.execute(plan, &observed).await
@@ -136,11 +215,9 @@ impl Run<'_> {
 
     fn show(&self, plan: &Plan) {
         if self.args.json {
-            for line in render::json::planned(plan, &stamp()) {
-                println!("{line}");
-            }
+            self.screen.show(&Event::Planned(Box::new(plan.clone())));
         } else {
-            anstream::print!("{}", render::plan::text(plan, self.args.concise, self.style));
+            super::plan::print(plan, false, self.args.concise, self.style);
         }
     }
 
@@ -152,7 +229,7 @@ impl Run<'_> {
         }
         let mut out = anstream::stdout();
         loop {
-            write!(out, "{}", render::plan::question(plan))?;
+            write!(out, "{}", question(plan))?;
             out.flush()?;
             let mut answer = String::new();
             if std::io::stdin().lock().read_line(&mut answer)? == 0 {
@@ -160,7 +237,7 @@ impl Run<'_> {
             }
             match answer.trim() {
                 "yes" => return Ok(true),
-                "details" => write!(out, "\n{}", render::plan::text(plan, false, self.style))?,
+                "details" => super::plan::print(plan, false, false, self.style),
                 _ => return Ok(false),
             }
         }
@@ -168,42 +245,41 @@ impl Run<'_> {
 
     async fn execute(self, plan: Plan, observed: &Observed) -> Result<u8, Failure> {
         let run_id = run_id()?;
-        let mut log = runlog::RunLog::create(&run_id, self.command);
+        let log = runlog::RunLog::create(&run_id, self.command);
         let holder = Holder {
             operator: who(),
             command: format!("quorate {}", self.command),
-            since: stamp(),
+            since: OffsetDateTime::now_utc().unix_timestamp(),
+            version: env!("CARGO_PKG_VERSION").into(),
             run: run_id.clone(),
         };
-        let progress = Arc::new(std::sync::Mutex::new(render::progress::Progress::new(self.args.json, self.style)));
+        let screen = self.screen.clone();
         let sink: Sink = {
-            let progress = progress.clone();
-            let log = log.writer();
+            let (screen, log) = (screen.clone(), log.writer());
             Arc::new(move |event: &Event| {
                 log(event);
-                if let Ok(mut progress) = progress.lock() {
-                    progress.show(event, &stamp());
-                }
+                screen.show(event);
             })
         };
         let (signals, incoming) = mpsc::unbounded_channel();
         let nodes = reachable(observed);
         let lock = self.lock(&plan, &nodes, &holder, &sink, &signals).await?;
-        sink(&Event::Locked { nodes: lock.nodes.clone() });
+        sink(&Event::LockTaken);
+        let ticking = screen.keep_ticking();
         let result = self.locked(&plan, run_id, &sink, incoming, signals).await;
+        ticking.abort();
         lock.release().await;
-        if let Ok(mut progress) = progress.lock() {
-            progress.finish();
-        }
         let (report, view) = result?;
-        log.end(&report);
-        if self.args.json {
-            println!("{}", render::json::report(&plan, &report, &stamp()));
-        } else {
-            anstream::print!("\n{}", render::report::text(&plan, &report, view.as_ref(), self.style));
-            if let (false, Some(path)) = (report.is_complete(), log.path()) {
-                anstream::println!("The log of this run is {}.", path.display());
-            }
+        let finish = Finish {
+            next: next(&plan, &report),
+            plan,
+            report,
+            view,
+        };
+        sink(&Event::Finished(Box::new(finish.clone())));
+        let Finish { plan, report, .. } = finish;
+        if let (false, false, Some(path)) = (self.args.json, report.is_complete(), log.path()) {
+            anstream::println!("The log of this run is {}.", path.display());
         }
         if report.is_complete() {
             self.client_certificates()?;
@@ -261,8 +337,19 @@ impl Run<'_> {
             run_id,
             sink: sink.clone(),
         };
-        let run_facts = RunFacts { fingerprint: plan.fingerprint.clone(), operator: who(), at: stamp() };
-        let report = apply::run(&context, plan, &run_facts, self.args.connection.parallelism, incoming).await;
+        let run_facts = RunFacts {
+            fingerprint: plan.fingerprint.clone(),
+            operator: who(),
+            at: stamp(),
+        };
+        let report = apply::run(
+            &context,
+            plan,
+            &run_facts,
+            self.args.connection.parallelism,
+            incoming,
+        )
+        .await;
         interrupts.abort();
         let view = if plan.intent.goal.is_destroy() {
             None
@@ -281,7 +368,12 @@ impl Run<'_> {
         signals: &mpsc::UnboundedSender<Signal>,
     ) -> Result<Lock, Failure> {
         let all = plan.desired.nodes.len();
-        let ours = plan.desired.nodes.iter().filter(|node| nodes.contains(&node.name)).count();
+        let ours = plan
+            .desired
+            .nodes
+            .iter()
+            .filter(|node| nodes.contains(&node.name))
+            .count();
         if !plan.intent.goal.is_destroy() && ours < safety::quorum(all) {
             return Err(Failure::new(format!(
                 "the lock would cover {ours} of {all} nodes, {} are needed",
@@ -311,7 +403,10 @@ impl Run<'_> {
                             .remedy("wait for that run to end, or give --lock-timeout; the lock ends with its holder's connection"));
                     }
                     if !told {
-                        sink(&Event::LockWaiting { node, holder });
+                        sink(&Event::LockWait {
+                            holder: lock_holder(&node, holder),
+                            waited: Duration::ZERO,
+                        });
                         told = true;
                     }
                     // Two operators that wait for each other must not keep step.
@@ -319,7 +414,9 @@ impl Run<'_> {
                     tokio::time::sleep(Duration::from_millis(700 + jitter)).await;
                 }
                 Err(Refusal::Failed { node, reason }) => {
-                    return Err(Failure::new(format!("{node}: the lock cannot be taken: {reason}")));
+                    return Err(Failure::new(format!(
+                        "{node}: the lock cannot be taken: {reason}"
+                    )));
                 }
             }
         }
@@ -332,7 +429,9 @@ impl Run<'_> {
             return Ok(());
         }
         let failed = |error: pki::PkiError| Failure::new(error.to_string());
-        let Some(authority) = self.session.operator.authority().map_err(failed)? else { return Ok(()) };
+        let Some(authority) = self.session.operator.authority().map_err(failed)? else {
+            return Ok(());
+        };
         let endpoints: Vec<String> = desired
             .nodes
             .iter()
@@ -350,10 +449,18 @@ impl Run<'_> {
                 self.session
                     .operator
                     .open_authority()
-                    .map_err(|_| pki::PkiError::NoAuthority { dir: desired.tls.ca.dir.clone() })
+                    .map_err(|_| pki::PkiError::NoAuthority {
+                        dir: desired.tls.ca.dir.clone(),
+                    })
             };
-            let files = pki::ensure_client(&desired.tls.ca.dir, &authority, &new, OffsetDateTime::now_utc(), open)
-                .map_err(failed)?;
+            let files = pki::ensure_client(
+                &desired.tls.ca.dir,
+                &authority,
+                &new,
+                OffsetDateTime::now_utc(),
+                open,
+            )
+            .map_err(failed)?;
             if files.issued.is_some() && !self.args.json {
                 anstream::println!(
                     "Wrote the certificate of {}: use it with `. {}`.",
@@ -364,6 +471,18 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+fn question(plan: &Plan) -> String {
+    let name = &plan.desired.cluster.name;
+    let what = if plan.intent.goal.is_destroy() {
+        format!("Do you really want to destroy cluster {name}? There is no undo.")
+    } else {
+        format!("Do you want to perform these actions on cluster {name}?")
+    };
+    format!(
+        "\n{what}\n  Only 'yes' will be accepted to approve; 'details' shows the whole plan.\n\n  Enter a value (yes / no / details): "
+    )
 }
 
 fn exit_code(plan: &Plan, report: &Report) -> u8 {
@@ -378,6 +497,17 @@ fn exit_code(plan: &Plan, report: &Report) -> u8 {
     }
 }
 
+/// The command to run next.
+fn next(plan: &Plan, report: &Report) -> Option<String> {
+    if report.is_complete() {
+        (!plan.intent.goal.is_destroy()).then(|| "quorate status".into())
+    } else if plan.intent.goal.is_destroy() {
+        Some("quorate destroy".into())
+    } else {
+        Some("quorate plan".into())
+    }
+}
+
 fn reachable(observed: &Observed) -> Vec<String> {
     observed
         .hosts
@@ -389,8 +519,37 @@ fn reachable(observed: &Observed) -> Vec<String> {
 
 fn describe(holder: Option<&Holder>) -> String {
     match holder {
-        Some(holder) => format!("{}, running `{}` since {}", holder.operator, holder.command, holder.since),
+        Some(holder) => format!(
+            "{}, running `{}` for {} s",
+            holder.operator,
+            holder.command,
+            age(holder).as_secs()
+        ),
         None => "another run".into(),
+    }
+}
+
+fn age(holder: &Holder) -> Duration {
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    Duration::from_secs(u64::try_from(now.saturating_sub(holder.since)).unwrap_or(0))
+}
+
+fn lock_holder(node: &str, holder: Option<Holder>) -> LockHolder {
+    let age = holder.as_ref().map(age).unwrap_or_default();
+    let holder = holder.unwrap_or_else(|| Holder {
+        operator: "another operator".into(),
+        command: "quorate".into(),
+        since: 0,
+        version: String::new(),
+        run: String::new(),
+    });
+    LockHolder {
+        node: node.to_owned(),
+        run: holder.run,
+        who: holder.operator,
+        command: holder.command,
+        version: holder.version,
+        age,
     }
 }
 
@@ -399,7 +558,9 @@ fn holder_digit(stamp: &str) -> u8 {
 }
 
 fn stamp() -> String {
-    OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
+    OffsetDateTime::now_utc()
+        .format(&Rfc3339)
+        .unwrap_or_default()
 }
 
 fn run_id() -> Result<String, Failure> {
@@ -413,7 +574,13 @@ fn who() -> String {
     let user = std::env::var("SUDO_USER")
         .or_else(|_| std::env::var("USER"))
         .or_else(|_| std::env::var("LOGNAME"))
-        .unwrap_or_else(|_| rustix::process::getuid().as_raw().to_string());
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        .unwrap_or_else(|_| match rustix::process::getuid() {
+            uid if uid.is_root() => "root".into(),
+            uid => uid.as_raw().to_string(),
+        });
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
     format!("{user}@{host}")
 }

@@ -24,6 +24,46 @@ pub struct Request {
     pub version: Option<String>,
 }
 
+/// Arguments of `init`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Members, as NAME=IP
+    #[arg(required = true, value_name = "NAME=IP", value_parser = node)]
+    pub nodes: Vec<(String, IpAddr)>,
+    /// Name of the cluster
+    #[arg(long, default_value = "etcd")]
+    pub cluster: String,
+    /// Transport security
+    #[arg(long, default_value = "managed", value_parser = ["managed", "off"])]
+    pub tls: String,
+    /// Version of etcd
+    #[arg(long, value_name = "VERSION")]
+    pub etcd_version: Option<String>,
+}
+
+/// Runs `init`.
+///
+/// # Errors
+/// Only when `out` or `err` cannot be written.
+pub fn run_args(
+    file: &Path,
+    args: &Args,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<u8, crate::error::Failure> {
+    let request = Request {
+        cluster: args.cluster.clone(),
+        nodes: args.nodes.clone(),
+        tls: if args.tls == "off" {
+            TlsMode::Off
+        } else {
+            TlsMode::Managed
+        },
+        version: args.etcd_version.clone(),
+    };
+    Ok(run(file, &request, out, err)?)
+}
+
 /// Reads one `name=ip` pair of the command line.
 ///
 /// # Errors

@@ -39,9 +39,13 @@ pub struct Args {
 impl Args {
     fn goal(&self) -> Goal {
         if self.destroy {
-            Goal::Destroy { purge_data: self.purge_data }
+            Goal::Destroy {
+                purge_data: self.purge_data,
+            }
         } else {
-            Goal::Converge { allow_downtime: self.allow_downtime }
+            Goal::Converge {
+                allow_downtime: self.allow_downtime,
+            }
         }
     }
 }
@@ -58,15 +62,29 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
     if let Some(out) = &args.out {
         saved::write(&plan, out)?;
     }
-    if args.json {
-        anstream::println!("{}", render::json::plan(&plan));
-    } else {
-        anstream::print!("{}", render::plan::text(&plan, args.concise, style));
-        if let Some(out) = &args.out {
-            anstream::println!("\nSaved the plan to {0}. To perform exactly these actions, run:\n  quorate apply {0}", out.display());
-        }
+    print(&plan, args.json, args.concise, style);
+    if let (Some(out), false) = (&args.out, args.json) {
+        anstream::println!(
+            "\nSaved the plan to {0}. To perform exactly these actions, run:\n  quorate apply {0}",
+            out.display()
+        );
     }
     Ok(exit_code(&plan, args.detailed_exitcode))
+}
+
+/// Prints a plan.
+pub(super) fn print(plan: &Plan, json: bool, concise: bool, style: Style) {
+    if json {
+        anstream::print!(
+            "{}",
+            render::json::document(&render::json::plan::plan(plan))
+        );
+    } else {
+        anstream::print!(
+            "{}",
+            render::plan::plan(plan, render::plan::Options { style, concise })
+        );
+    }
 }
 
 /// 3 where something is blocked, 2 where there are changes and that is asked for.

@@ -7,11 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::apply::Event;
-use crate::render::json;
-use crate::schedule::Report;
+use crate::render::json::{self, event::Stream};
 
 /// A log that is being written. Where none can be, the run goes on without.
 pub struct RunLog {
@@ -22,19 +20,42 @@ pub struct RunLog {
 impl RunLog {
     /// Creates the log in `$XDG_STATE_HOME/quorate/runs`, else `~/.local/state/quorate/runs`.
     pub fn create(run_id: &str, command: &str) -> Self {
-        let Some(dir) = dir() else { return Self { file: None, path: None } };
-        let name = format!("{}-{command}-{run_id}.jsonl", OffsetDateTime::now_utc().unix_timestamp());
+        let Some(dir) = dir() else {
+            return Self {
+                file: None,
+                path: None,
+            };
+        };
+        let name = format!(
+            "{}-{command}-{run_id}.jsonl",
+            OffsetDateTime::now_utc().unix_timestamp()
+        );
         let path = dir.join(name);
         let file = std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&dir)
-            .and_then(|()| std::fs::OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path));
+            .and_then(|()| {
+                std::fs::OpenOptions::new()
+                    .append(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(&path)
+            });
         match file {
-            Ok(file) => Self { file: Some(Arc::new(Mutex::new(file))), path: Some(path) },
+            Ok(file) => Self {
+                file: Some(Arc::new(Mutex::new(file))),
+                path: Some(path),
+            },
             Err(error) => {
-                anstream::eprintln!("Warning: no run log can be kept in {}: {error}", dir.display());
-                Self { file: None, path: None }
+                anstream::eprintln!(
+                    "Warning: no run log can be kept in {}: {error}",
+                    dir.display()
+                );
+                Self {
+                    file: None,
+                    path: None,
+                }
             }
         }
     }
@@ -47,29 +68,22 @@ impl RunLog {
     /// Writes events.
     pub fn writer(&self) -> impl Fn(&Event) + Send + Sync + 'static {
         let file = self.file.clone();
+        let stream = Mutex::new(Stream::default());
         move |event| {
-            if let (Some(file), Some(line)) = (&file, json::event(event, &stamp())) {
-                append(file, &line);
+            let (Some(file), Ok(mut stream)) = (&file, stream.lock()) else {
+                return;
+            };
+            for line in stream.on(OffsetDateTime::now_utc(), event) {
+                append(file, &json::line(&line));
             }
-        }
-    }
-
-    /// Writes the end.
-    pub fn end(&mut self, report: &Report) {
-        if let (Some(file), Ok(line)) = (&self.file, serde_json::to_string(report)) {
-            append(file, &line);
         }
     }
 }
 
 fn append(file: &Mutex<File>, line: &str) {
     if let Ok(mut file) = file.lock() {
-        let _ = writeln!(file, "{line}");
+        let _ = file.write_all(line.as_bytes());
     }
-}
-
-fn stamp() -> String {
-    OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
 }
 
 fn dir() -> Option<PathBuf> {

@@ -12,7 +12,8 @@ const LIMIT: u64 = 256 << 20;
 
 /// Writes a plan, replacing a file of that name.
 pub fn write(plan: &Plan, path: &Path) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", path.display()));
+    let failed =
+        |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", path.display()));
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
@@ -20,11 +21,18 @@ pub fn write(plan: &Plan, path: &Path) -> Result<(), Failure> {
     let mut file = tempfile::Builder::new()
         .prefix(".quorate-plan-")
         .make_in(dir, |temporary| {
-            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)
+            std::fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(temporary)
         })
         .map_err(failed)?;
-    let text = serde_json::to_string_pretty(plan).map_err(|error| Failure::new(error.to_string()))?;
-    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+    let text =
+        serde_json::to_string_pretty(plan).map_err(|error| Failure::new(error.to_string()))?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
 }
@@ -35,12 +43,17 @@ pub fn read(path: &Path) -> Result<Plan, Failure> {
         .map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))?
         .len();
     if size > LIMIT {
-        return Err(Failure::new(format!("{} is too large for a plan", path.display())));
+        return Err(Failure::new(format!(
+            "{} is too large for a plan",
+            path.display()
+        )));
     }
     let text = std::fs::read(path)
         .map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))?;
     parse(&text).map_err(|failure| Failure {
-        message: failure.message.map(|message| format!("{}: {message}", path.display())),
+        message: failure
+            .message
+            .map(|message| format!("{}: {message}", path.display())),
         ..failure
     })
 }
@@ -65,17 +78,26 @@ pub fn parse(text: &[u8]) -> Result<Plan, Failure> {
         .remedy(again));
     }
     if head.format_version.split('.').next() != FORMAT_VERSION.split('.').next() {
-        return Err(Failure::new(format!("the plan has format {}", head.format_version)).remedy(again));
+        return Err(
+            Failure::new(format!("the plan has format {}", head.format_version)).remedy(again),
+        );
     }
-    let plan: Plan = serde_json::from_slice(text)
-        .map_err(|error| Failure::new(format!("the saved plan is damaged: {error}")).remedy(again))?;
+    let plan: Plan = serde_json::from_slice(text).map_err(|error| {
+        Failure::new(format!("the saved plan is damaged: {error}")).remedy(again)
+    })?;
     if plan.fingerprint != fingerprint::fingerprint(&plan.facts) {
-        return Err(Failure::new("the saved plan is damaged: its fingerprint does not match its facts").remedy(again));
+        return Err(Failure::new(
+            "the saved plan is damaged: its fingerprint does not match its facts",
+        )
+        .remedy(again));
     }
     crate::plan::checker::check(&plan.actions).map_err(|faults| {
-        Failure::new(format!("the saved plan breaks rules: {}", faults.join("; ")))
-            .code(BLOCKED)
-            .remedy(again)
+        Failure::new(format!(
+            "the saved plan breaks rules: {}",
+            faults.join("; ")
+        ))
+        .code(BLOCKED)
+        .remedy(again)
     })?;
     Ok(plan)
 }

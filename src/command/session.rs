@@ -58,11 +58,13 @@ impl Session {
     pub fn open(desired: Desired, connection: &Connection) -> Result<Self, Failure> {
         let desired = Arc::new(desired);
         let secrets = Arc::new(Resolver::new());
-        let cache = artifact::default_cache()
-            .unwrap_or_else(|| PathBuf::from("/var/cache/quorate"));
+        let cache =
+            artifact::default_cache().unwrap_or_else(|| PathBuf::from("/var/cache/quorate"));
         let operator = Operator::new(desired.clone(), secrets.clone(), cache.clone());
         let tls = operator.etcd_tls().map_err(Failure::new)?;
-        let policy = Policy { accept_new_host_keys: connection.accept_new_host_keys };
+        let policy = Policy {
+            accept_new_host_keys: connection.accept_new_host_keys,
+        };
         let fleet = Arc::new(Fleet::new(
             desired.clone(),
             secrets,
@@ -71,7 +73,11 @@ impl Session {
             cache,
             connection.parallelism,
         ));
-        Ok(Self { desired, fleet, operator })
+        Ok(Self {
+            desired,
+            fleet,
+            operator,
+        })
     }
 
     /// Observes everything.
@@ -89,5 +95,8 @@ impl Session {
 pub fn intent(goal: Goal) -> Result<Intent, Failure> {
     let mut nonce = [0u8; 8];
     getrandom::fill(&mut nonce).map_err(|error| Failure::new(format!("no randomness: {error}")))?;
-    Ok(Intent { goal, nonce: hex::encode(nonce) })
+    Ok(Intent {
+        goal,
+        nonce: hex::encode(nonce),
+    })
 }

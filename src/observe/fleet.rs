@@ -16,8 +16,8 @@ use crate::observed::etcd::{ClusterView, EtcdAnswer, EtcdState};
 use crate::observed::host::HostUnknown;
 use crate::observed::{HostFacts, HostState};
 use crate::remote::{
-    ConnectError, EtcdClient, EtcdEndpoint, EtcdErrorKind, EtcdTls, Host, Policy, RemoteError, Target,
-    TunnelError, connect,
+    ConnectError, EtcdClient, EtcdEndpoint, EtcdErrorKind, EtcdTls, Host, Policy, RemoteError,
+    Target, TunnelError, connect,
 };
 use crate::runtime::{self, Layout};
 use crate::secret::SecretSource;
@@ -60,7 +60,12 @@ impl Fleet {
         let links = desired
             .nodes
             .iter()
-            .map(|node| (node.name.clone(), Arc::new(Link::new(&desired, node.clone()))))
+            .map(|node| {
+                (
+                    node.name.clone(),
+                    Arc::new(Link::new(&desired, node.clone())),
+                )
+            })
             .collect();
         Self {
             desired,
@@ -79,13 +84,22 @@ impl Fleet {
     }
 
     fn tls(&self) -> Option<EtcdTls> {
-        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.tls
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Adds a host that only a marker knows of.
     pub async fn add(&self, name: &str, ssh: Ssh) {
-        let Some(first) = self.desired.nodes.first() else { return };
-        let node = Node { name: name.to_owned(), ssh, ..first.clone() };
+        let Some(first) = self.desired.nodes.first() else {
+            return;
+        };
+        let node = Node {
+            name: name.to_owned(),
+            ssh,
+            ..first.clone()
+        };
         self.links
             .lock()
             .await
@@ -113,7 +127,10 @@ impl Fleet {
             return Ok(host.clone());
         }
         let _permit = self.limit.acquire().await;
-        let target = Target { node: link.node.name.clone(), ssh: link.node.ssh.clone() };
+        let target = Target {
+            node: link.node.name.clone(),
+            ssh: link.node.ssh.clone(),
+        };
         let connected = connect(target, self.secrets.clone(), &self.policy)
             .await
             .map_err(|error| unreachable_host(&link.node.name, error))?;
@@ -122,25 +139,36 @@ impl Fleet {
     }
 
     /// Observes these hosts, all in parallel.
-    pub async fn observe(self: &Arc<Self>, names: &BTreeSet<String>) -> BTreeMap<String, HostState> {
+    pub async fn observe(
+        self: &Arc<Self>,
+        names: &BTreeSet<String>,
+    ) -> BTreeMap<String, HostState> {
         let links: Vec<Arc<Link>> = {
             let all = self.links.lock().await;
-            names.iter().filter_map(|name| all.get(name).cloned()).collect()
+            names
+                .iter()
+                .filter_map(|name| all.get(name).cloned())
+                .collect()
         };
         let tasks: Vec<_> = links
             .into_iter()
             .map(|link| {
                 let fleet = self.clone();
-                tokio::spawn(async move { (link.node.name.clone(), fleet.observe_host(&link).await) })
+                tokio::spawn(
+                    async move { (link.node.name.clone(), fleet.observe_host(&link).await) },
+                )
             })
             .collect();
         let mut states = BTreeMap::new();
         for task in tasks {
             if let Ok((name, state)) = task.await {
-                states.insert(name, match state {
-                    Ok(facts) => HostState::Known(Box::new(facts)),
-                    Err(unknown) => HostState::Unknown(unknown),
-                });
+                states.insert(
+                    name,
+                    match state {
+                        Ok(facts) => HostState::Known(Box::new(facts)),
+                        Err(unknown) => HostState::Unknown(unknown),
+                    },
+                );
             }
         }
         states
@@ -153,7 +181,8 @@ impl Fleet {
         let script = spec.script();
         let asked = unix_ms();
         // The member is asked while the probe runs: both go over the same session.
-        let (output, etcd) = tokio::join!(host.script(script.as_bytes(), PROBE), self.ask(link, &host));
+        let (output, etcd) =
+            tokio::join!(host.script(script.as_bytes(), PROBE), self.ask(link, &host));
         let halfway = i64::midpoint(asked, unix_ms());
         let output = output.map_err(|error| failed_probe(&link.node.name, error))?;
         let text = String::from_utf8_lossy(&output.stdout);
@@ -164,7 +193,9 @@ impl Fleet {
         }
         let mut facts = answer.facts;
         facts.etcd = match etcd {
-            EtcdState::Unknown(_) if !facts.unit.is_up() && facts.listeners.is_empty() => EtcdState::Silent,
+            EtcdState::Unknown(_) if !facts.unit.is_up() && facts.listeners.is_empty() => {
+                EtcdState::Silent
+            }
             etcd => etcd,
         };
         Ok(facts)
@@ -183,7 +214,9 @@ impl Fleet {
 
     async fn ask_in_time(&self, link: &Link, host: &Host) -> EtcdState {
         if self.desired.tls.client != TlsMode::Off && self.tls().is_none() {
-            return EtcdState::Unknown("there is no authority here yet, so no certificate to ask with".into());
+            return EtcdState::Unknown(
+                "there is no authority here yet, so no certificate to ask with".into(),
+            );
         }
         let mut slot = link.etcd.lock().await;
         let reused = slot.is_some();
@@ -195,7 +228,8 @@ impl Fleet {
                     Err(state) => return state,
                 },
             };
-            let (status, members, alarms) = tokio::join!(client.status(), client.member_list(), client.alarms());
+            let (status, members, alarms) =
+                tokio::join!(client.status(), client.member_list(), client.alarms());
             match status {
                 Ok(status) => {
                     *slot = Some(client);
@@ -290,7 +324,10 @@ fn unix_ms() -> i64 {
 
 fn state_of(kind: &EtcdErrorKind, text: String) -> EtcdState {
     match kind {
-        EtcdErrorKind::Tunnel { tunnel: TunnelError::Refused { .. }, .. } => EtcdState::Silent,
+        EtcdErrorKind::Tunnel {
+            tunnel: TunnelError::Refused { .. },
+            ..
+        } => EtcdState::Silent,
         _ => EtcdState::Unknown(text),
     }
 }
@@ -310,9 +347,9 @@ fn unreachable_host(node: &str, error: ConnectError) -> HostUnknown {
         | ConnectError::HostKeyChanged { .. }
         | ConnectError::HostKeyRevoked { .. }
         | ConnectError::KnownHosts { .. } => HostUnknown::HostKey(text),
-        ConnectError::AuthFailed { .. } | ConnectError::KeyFile { .. } | ConnectError::Secret { .. } => {
-            HostUnknown::Authentication(text)
-        }
+        ConnectError::AuthFailed { .. }
+        | ConnectError::KeyFile { .. }
+        | ConnectError::Secret { .. } => HostUnknown::Authentication(text),
         _ => HostUnknown::Unreachable(text),
     }
 }

@@ -16,7 +16,9 @@ pub struct Memory {
 impl Memory {
     /// A memory in the cache directory.
     pub fn new(cache: PathBuf) -> Self {
-        Self { dir: cache.join("hosts") }
+        Self {
+            dir: cache.join("hosts"),
+        }
     }
 
     fn file(&self, ssh: &Ssh) -> PathBuf {

@@ -29,24 +29,37 @@ pub async fn observe(fleet: &Arc<Fleet>, operator: &Operator) -> Observed {
         }
         observed.hosts.extend(fleet.observe(&names).await);
     }
-    let arches: BTreeSet<String> = observed.known().map(|(_, facts)| facts.arch.clone()).collect();
+    let arches: BTreeSet<String> = observed
+        .known()
+        .map(|(_, facts)| facts.arch.clone())
+        .collect();
     observed.operator = operator.facts(&arches).await;
     observed
 }
 
 /// Nodes that the newest markers name and the file does not.
 fn strangers(observed: &Observed, operator: &Operator) -> Vec<(String, Ssh)> {
-    let Some(first) = operator.desired().nodes.first() else { return Vec::new() };
+    let Some(first) = operator.desired().nodes.first() else {
+        return Vec::new();
+    };
     let mut found = Vec::new();
     for state in observed.hosts.values() {
-        let HostState::Known(facts) = state else { continue };
-        let Some(marker) = facts.marker.get() else { continue };
+        let HostState::Known(facts) = state else {
+            continue;
+        };
+        let Some(marker) = facts.marker.get() else {
+            continue;
+        };
         if marker.cluster != operator.desired().cluster.name {
             continue;
         }
         for (name, address) in &marker.addresses {
             let known = observed.hosts.contains_key(name)
-                || operator.desired().nodes.iter().any(|node| node.ssh.host == address.host)
+                || operator
+                    .desired()
+                    .nodes
+                    .iter()
+                    .any(|node| node.ssh.host == address.host)
                 || found.iter().any(|(other, _)| other == name);
             if !known {
                 let ssh = Ssh {

@@ -9,7 +9,10 @@ use time::OffsetDateTime;
 use crate::artifact::{self, Archive};
 use crate::desired::model::{CaEncryption, Desired, Install, TlsMode, VersionSpec};
 use crate::observed::OperatorFacts;
-use crate::pki::{self, Authority, AuthorityCertificate, KeyProtection, NewAuthority, OperatorCertificate, PkiError};
+use crate::pki::{
+    self, Authority, AuthorityCertificate, KeyProtection, NewAuthority, OperatorCertificate,
+    PkiError,
+};
 use crate::remote::EtcdTls;
 use crate::secret::SecretSource;
 
@@ -24,7 +27,11 @@ pub struct Operator {
 impl Operator {
     /// The operator's side under a desired state.
     pub fn new(desired: Arc<Desired>, secrets: Arc<dyn SecretSource>, cache: PathBuf) -> Self {
-        Self { desired, secrets, cache }
+        Self {
+            desired,
+            secrets,
+            cache,
+        }
     }
 
     /// The desired state.
@@ -51,7 +58,10 @@ impl Operator {
             .ok()
             .flatten()
             .map(|authority| authority.facts().clone());
-        OperatorFacts { archives, authority }
+        OperatorFacts {
+            archives,
+            authority,
+        }
     }
 
     /// The verified archive for an architecture, fetched once.
@@ -61,8 +71,14 @@ impl Operator {
             return Err("an archive needs an exact version".into());
         };
         tokio::task::spawn_blocking(move || {
-            artifact::fetch(&desired.etcd.install, &version, &arch, &desired.base_dir, &cache)
-                .map_err(|error| error.to_string())
+            artifact::fetch(
+                &desired.etcd.install,
+                &version,
+                &arch,
+                &desired.base_dir,
+                &cache,
+            )
+            .map_err(|error| error.to_string())
         })
         .await
         .map_err(|error| error.to_string())?
@@ -84,20 +100,32 @@ impl Operator {
             key: ca.key,
             validity: ca.validity,
         };
-        Authority::create_or_open(&ca.dir, &new, &self.protection()?, OffsetDateTime::now_utc())
-            .map_err(|error| error.to_string())
+        Authority::create_or_open(
+            &ca.dir,
+            &new,
+            &self.protection()?,
+            OffsetDateTime::now_utc(),
+        )
+        .map_err(|error| error.to_string())
     }
 
     fn protection(&self) -> Result<KeyProtection, String> {
         match &self.desired.tls.ca.encryption {
             None => Ok(KeyProtection::Plain),
             Some(CaEncryption::Passphrase(reference)) => {
-                let passphrase = self.secrets.resolve(reference, "passphrase of the CA key")?;
+                let passphrase = self
+                    .secrets
+                    .resolve(reference, "passphrase of the CA key")?;
                 Ok(KeyProtection::Passphrase(passphrase))
             }
-            Some(CaEncryption::Recipient { recipient, identity }) => Ok(KeyProtection::Recipient {
+            Some(CaEncryption::Recipient {
+                recipient,
+                identity,
+            }) => Ok(KeyProtection::Recipient {
                 recipient: recipient.clone(),
-                identity: self.secrets.resolve(identity, "age identity of the CA key")?,
+                identity: self
+                    .secrets
+                    .resolve(identity, "age identity of the CA key")?,
             }),
         }
     }
@@ -117,7 +145,10 @@ impl Operator {
         }))
     }
 
-    fn operator_certificate(&self, authority: &AuthorityCertificate) -> Result<OperatorCertificate, String> {
+    fn operator_certificate(
+        &self,
+        authority: &AuthorityCertificate,
+    ) -> Result<OperatorCertificate, String> {
         let ca = &self.desired.tls.ca;
         let failed: std::cell::RefCell<Option<String>> = std::cell::RefCell::default();
         pki::ensure_operator(
@@ -128,7 +159,9 @@ impl Operator {
             || {
                 let protection = self.protection().map_err(|error| {
                     failed.replace(Some(error));
-                    PkiError::NoAuthority { dir: ca.dir.clone() }
+                    PkiError::NoAuthority {
+                        dir: ca.dir.clone(),
+                    }
                 })?;
                 Authority::open_key(&ca.dir, &protection)
             },

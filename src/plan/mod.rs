@@ -154,7 +154,11 @@ fn authority_is_here(inputs: &Inputs<'_>, draft: &mut Draft) {
     }
     for (node, facts) in inputs.observed.known() {
         let bears = facts.marker.get().is_some()
-            && facts.files.values().filter_map(FileFact::file).any(|stat| stat.certificate.is_some());
+            && facts
+                .files
+                .values()
+                .filter_map(FileFact::file)
+                .any(|stat| stat.certificate.is_some());
         if bears {
             draft.block(
                 Some(node),

@@ -161,8 +161,10 @@ impl Actor {
             self.expire();
             loop {
                 let fed = self.wire.pump().map_err(End::Lost)?;
+                let unread = self.wire.unread();
                 let moved = self.step(&mut scratch)?;
-                if !fed && !moved {
+                if !fed && !moved && unread == self.wire.unread() {
+                    self.wire.send();
                     break;
                 }
                 self.take_commands()?;

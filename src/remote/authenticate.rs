@@ -108,7 +108,7 @@ pub(super) fn authenticate(link: &mut Link, route: &Route) -> Result<(), Connect
         match with_file(link, route, key) {
             Ok(()) => return Ok(()),
             Err(Trouble::Ssh {
-                code: -16 | -19, ..
+                code: -16 | -48, ..
             }) if key.encrypted => {
                 return Err(ConnectError::KeyFile {
                     node: route.node.clone(),

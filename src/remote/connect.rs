@@ -190,6 +190,7 @@ impl Link<'_> {
         mut operation: impl FnMut(&mut ssh2::Session) -> Result<T, ssh2::Error>,
     ) -> Result<T, Trouble> {
         loop {
+            let unread = self.wire.unread();
             match operation(&mut self.session) {
                 Err(error) if blocked(&error) => {}
                 Ok(value) => {
@@ -208,6 +209,9 @@ impl Link<'_> {
                         message: error.message().to_owned(),
                     });
                 }
+            }
+            if self.wire.unread() != unread {
+                continue;
             }
             while !self.wire.pump().map_err(Trouble::Lost)? {
                 if Instant::now() >= self.deadline {

@@ -1,8 +1,8 @@
 //! The bytes between libssh2 and the network.
 //!
 //! libssh2 gets one end of a socket pair, not the network's socket, and this module moves the bytes.
-//! So nothing arrives at libssh2 behind our back: after a round in which nothing was fed and nothing
-//! moved, every channel has seen everything there is, and the thread may sleep. (With the network's
+//! So nothing arrives at libssh2 behind our back: after a round in which nothing was fed, nothing was
+//! read and nothing moved, every channel has seen everything there is, and the thread may sleep. (With the network's
 //! own socket, reading for one channel can swallow the packet another channel waits for.) It also
 //! means that libssh2 never meets a full send buffer, which it handles badly: a half-sent packet can
 //! be finished only by the very call that began it.
@@ -15,8 +15,8 @@ use std::time::Instant;
 
 /// Bytes that wait for the network at most before channels stop writing.
 const OUT_HIGH: usize = 512 * 1024;
-/// Bytes taken from the network at once.
-const IN_CHUNK: usize = 64 * 1024;
+/// Bytes taken at once.
+const CHUNK: usize = 64 * 1024;
 
 /// The network's side: TCP, or a tunnel through a jump host.
 pub(super) enum Net {
@@ -38,6 +38,17 @@ impl Net {
         match self {
             Self::Tcp(stream) => (&mut &*stream).write(buffer),
             Self::Tunnel(stream) => (&mut &*stream).write(buffer),
+        }
+    }
+
+    /// Acknowledges at once. Until the first command sshd leaves Nagle's algorithm on, and then
+    /// holds its second small answer back until our acknowledgement, which is otherwise delayed by
+    /// 40 ms. The system forgets this, so it is said after each read.
+    fn acknowledge(&self) {
+        #[cfg(target_os = "linux")]
+        if let Self::Tcp(stream) = self {
+            // Only speed is at stake.
+            let _ = rustix::net::sockopt::set_tcp_quickack(stream, true);
         }
     }
 
@@ -71,8 +82,11 @@ impl Net {
 pub(super) struct Wire {
     net: Net,
     inner: UnixStream,
+    /// A second handle on libssh2's end, to see what it has left unread.
+    outer: UnixStream,
     incoming: Queue,
     outgoing: Queue,
+    scratch: Box<[u8]>,
     /// The network ended; what it said last may still wait to be fed.
     ended: Option<String>,
     /// The network did not take everything at once.
@@ -122,8 +136,10 @@ impl Wire {
         let wire = Self {
             net,
             inner,
+            outer: outer.try_clone()?,
             incoming: Queue::default(),
             outgoing: Queue::default(),
+            scratch: vec![0; CHUNK].into(),
             ended: None,
             backlog: false,
             alive: Instant::now(),
@@ -133,14 +149,12 @@ impl Wire {
 
     /// Takes what libssh2 has written. Called after each use of libssh2, so that its buffer stays empty.
     pub(super) fn collect(&mut self) {
-        let bytes = &mut self.outgoing.bytes;
         loop {
-            let before = bytes.len();
-            bytes.resize(before + IN_CHUNK, 0);
-            let result = (&self.inner).read(&mut bytes[before..]);
-            bytes.truncate(before + result.as_ref().copied().unwrap_or(0));
-            match result {
-                Ok(count) if count > 0 => {}
+            match (&self.inner).read(&mut self.scratch) {
+                Ok(count) if count > 0 => self
+                    .outgoing
+                    .bytes
+                    .extend_from_slice(&self.scratch[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Nothing more, or libssh2's end is closed, which happens only when we end.
                 _ => return,
@@ -175,7 +189,8 @@ impl Wire {
         }
     }
 
-    fn send(&mut self) {
+    /// Sends what the network takes; an end shows at the next [`Wire::pump`].
+    pub(super) fn send(&mut self) {
         while self.outgoing.len() > 0 && self.ended.is_none() {
             match self.net.write(self.outgoing.pending()) {
                 Ok(0) => self.ended = Some("the connection was closed".into()),
@@ -202,22 +217,32 @@ impl Wire {
     }
 
     fn receive(&mut self) {
-        let bytes = &mut self.incoming.bytes;
-        let before = bytes.len();
-        bytes.resize(before + IN_CHUNK, 0);
         let result = loop {
-            match self.net.read(&mut bytes[before..]) {
+            match self.net.read(&mut self.scratch) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => break result,
             }
         };
-        bytes.truncate(before + result.as_ref().copied().unwrap_or(0));
+        if let Ok(count) = result {
+            self.incoming
+                .bytes
+                .extend_from_slice(&self.scratch[..count]);
+        }
         match result {
             Ok(0) => self.ended = Some("the host closed the connection".into()),
-            Ok(_) => self.alive = Instant::now(),
+            Ok(_) => {
+                self.net.acknowledge();
+                self.alive = Instant::now();
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => self.ended = Some(error.to_string()),
         }
+    }
+
+    /// Bytes that libssh2 has left unread. It reads one buffer at a time and then says that it would
+    /// have to wait, even where it would not; so as long as this changes, it is to be asked again.
+    pub(super) fn unread(&self) -> u64 {
+        rustix::io::ioctl_fionread(&self.outer).unwrap_or(0)
     }
 
     /// Whether channels may write more.

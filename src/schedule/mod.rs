@@ -152,6 +152,14 @@ impl Scheduler {
         commands
     }
 
+    /// Why an action is being taken back, if it is.
+    pub fn undoing(&self, id: &ActionId) -> Option<String> {
+        match self.state.get(id) {
+            Some(State::Undoing { why } | State::UndoGating { why, .. }) => Some(why.clone()),
+            _ => None,
+        }
+    }
+
     /// The actions that have ended, in the plan's order.
     pub fn ended(&self) -> Vec<(ActionId, Outcome)> {
         self.order

@@ -139,7 +139,9 @@ fn answer(
 /// The beginning of an ELF file for `amd64` or `arm64`, and something after it.
 pub fn elf(arch: &str) -> Vec<u8> {
     let machine: u16 = if arch == "amd64" { 62 } else { 183 };
-    let mut bytes: Vec<u8> = (0..200_000u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
+    let mut bytes: Vec<u8> = (0..200_000u32)
+        .map(|i| (i.wrapping_mul(i) >> 7) as u8)
+        .collect();
     bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
     bytes[18..20].copy_from_slice(&machine.to_le_bytes());
     bytes

@@ -133,7 +133,7 @@ fn check(schema: &Value, at: &Value, value: &Value, path: &str) -> Result<(), St
     let fail = |why: &str| Err(format!("{path}: {why}"));
     for (keyword, rule) in rules {
         match keyword.as_str() {
-            "$schema" | "title" | "description" | "default" | "definitions" | "format" => {}
+            "$schema" | "title" | "description" | "default" | "definitions" => {}
             "$ref" => {
                 let target =
                     schema.pointer(rule.as_str().unwrap_or_default().trim_start_matches('#'));
