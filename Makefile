@@ -20,14 +20,14 @@ BIN := $(abspath $(CARGO_TARGET_DIR))/debug
 LAB := $(BIN)/lab
 
 # Every integration test of the workspace. Those on lab hosts run last, a few at a time.
-TESTS := $(sort $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) \
+TESTS := $(sort $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) \
 	$(patsubst tests/lab/tests/%.rs,%,$(wildcard tests/lab/tests/*.rs)))
 LAB_TESTS := $(filter accidents cluster readme hosts faults cleanup,$(TESTS))
 FAST_TESTS := $(filter-out $(LAB_TESTS),$(TESTS))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help packages tools build setup test test-fast demo bench lab-up lab-ssh lab-down lab-status fmt lint doc clean-lab
+.PHONY: help packages tools root build setup test test-fast demo bench lab-up lab-ssh lab-down lab-status fmt lint doc
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
