@@ -71,6 +71,25 @@ fn the_test_can_fail() {
         ["crate::apply"]
     );
 
+    let edge = |text: &str, path: &str| astray(text, &module(path));
+    assert_eq!(
+        edge("use crate::apply::run;", "observe::fleet"),
+        ["crate::apply::run"]
+    );
+    assert_eq!(
+        edge("use crate::{pki, remote::Host};", "observe::fleet"),
+        [""; 0]
+    );
+    assert_eq!(
+        edge("use super::super::command;", "remote::host"),
+        ["crate::command"]
+    );
+    assert_eq!(
+        edge("fn f() { ssh2::Session::new(); }", "command::plan"),
+        ["ssh2::Session::new"]
+    );
+    assert_eq!(edge("use ssh2::Session;", "remote::actor"), [""; 0]);
+
     assert_eq!(
         managed("fn f() -> &'static str { \"/etc/etcd/x\" }").len(),
         1
