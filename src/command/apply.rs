@@ -307,17 +307,21 @@ impl Run<'_> {
             .code(BLOCKED)
             .remedy("nothing was changed; plan again"));
         }
+        let mut authority = None;
         let tls = &plan.desired.tls;
         let managed = tls.client == TlsMode::Managed || tls.peer == TlsMode::Managed;
         if managed && !plan.intent.goal.is_destroy() {
             let operator = self.session.operator.clone();
             let tls = tokio::task::spawn_blocking(move || {
-                operator.open_authority()?;
-                operator.etcd_tls()
+                let authority = operator.open_authority()?;
+                let fingerprint = authority.certificate().current().fingerprint_sha256.clone();
+                Ok::<_, String>((fingerprint, operator.etcd_tls()?))
             })
             .await
             .map_err(|error| Failure::new(error.to_string()))?
             .map_err(Failure::new)?;
+            let (fingerprint, tls) = tls;
+            authority = Some(fingerprint);
             self.session.fleet.set_tls(tls);
         }
         let interrupts = tokio::spawn(async move {
@@ -341,6 +345,7 @@ impl Run<'_> {
             fingerprint: plan.fingerprint.clone(),
             operator: who(),
             at: stamp(),
+            authority,
         };
         let report = apply::run(
             &context,

@@ -356,7 +356,10 @@ fn converge_host(
     }
     let staged = before.clone();
     if let Some(prepare) = differences.prepare {
-        before.insert(add.action("prepare", ActionKind::Prepare(prepare), [], vec![]));
+        before.insert({
+            let changes = host.prepare_changes(&prepare);
+            add.action("prepare", ActionKind::Prepare(prepare), [], changes)
+        });
     }
     let (switched, written): (Vec<FileDifference>, Vec<FileDifference>) = differences
         .files
@@ -558,6 +561,11 @@ fn restart_reasons(host: &Host<'_>, differences: &Differences) -> Vec<String> {
         };
         if wanted.is_some_and(|wanted| wanted != running) {
             reasons.push("runs another binary".into());
+        }
+    }
+    for file in &differences.files {
+        if matches!(file.write.content, crate::runtime::Content::Authority) && file.was_in_force {
+            reasons.push(format!("was started with another {}", file.write.path));
         }
     }
     let unit_path = host
