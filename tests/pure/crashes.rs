@@ -19,17 +19,31 @@ pub fn desired(nodes: usize) -> Desired {
         "schema = 1\n[cluster]\nname = \"demo\"\ntoken = \"demo\"\n[etcd]\nversion = \"3.5.16\"\n[etcd.install]\nmethod = \"archive\"\narchive = \"etcd.tar.gz\"\n",
     );
     for number in 1..=nodes {
-        text.push_str(&format!("[[node]]\nname = \"etcd-{number}\"\nip = \"10.0.0.{number}\"\n"));
+        text.push_str(&format!(
+            "[[node]]\nname = \"etcd-{number}\"\nip = \"10.0.0.{number}\"\n"
+        ));
     }
-    desired::parse(&text, "cluster.toml", Path::new("/"), None).expect("a valid file").0
+    desired::parse(&text, "cluster.toml", Path::new("/"), None)
+        .expect("a valid file")
+        .0
 }
 
 pub fn plan_for(world: &World, goal: Goal, nonce: &str) -> Plan {
-    let intent = Intent { goal, nonce: nonce.into() };
-    plan::plan(&world.desired, &world.observe(), &intent, OffsetDateTime::UNIX_EPOCH)
+    let intent = Intent {
+        goal,
+        nonce: nonce.into(),
+    };
+    plan::plan(
+        &world.desired,
+        &world.observe(),
+        &intent,
+        OffsetDateTime::UNIX_EPOCH,
+    )
 }
 
-pub const CONVERGE: Goal = Goal::Converge { allow_downtime: false };
+pub const CONVERGE: Goal = Goal::Converge {
+    allow_downtime: false,
+};
 
 /// Chooses the next of several.
 pub type Choose<'a> = &'a mut dyn FnMut(usize) -> usize;
@@ -46,8 +60,16 @@ pub fn run(world: &mut World, plan: &Plan, choose: Choose<'_>, mut budget: usize
             match command {
                 Command::Finish => return scheduler.report().is_complete(),
                 Command::Run(id) => {
-                    let action = plan.actions.iter().find(|action| action.id == id).expect("a planned action");
-                    let mut operations = if action.node.is_some() { World::operations(action) } else { vec![] };
+                    let action = plan
+                        .actions
+                        .iter()
+                        .find(|action| action.id == id)
+                        .expect("a planned action");
+                    let mut operations = if action.node.is_some() {
+                        World::operations(action)
+                    } else {
+                        vec![]
+                    };
                     operations.reverse();
                     running.push((id, operations));
                 }
@@ -58,26 +80,44 @@ pub fn run(world: &mut World, plan: &Plan, choose: Choose<'_>, mut budget: usize
         }
         at += 1;
         let choices = running.len() + looks.len();
-        assert!(choices > 0, "the scheduler waits for nothing: {:?}", scheduler.report());
+        assert!(
+            choices > 0,
+            "the scheduler waits for nothing: {:?}",
+            scheduler.report()
+        );
         let choice = choose(choices) % choices;
         if choice < running.len() {
             let (id, operations) = &mut running[choice];
             let Some(operation) = operations.pop() else {
                 let (id, _) = running.remove(choice);
-                commands = scheduler.on(Event::Ran { at, id, result: Ok(()) });
+                commands = scheduler.on(Event::Ran {
+                    at,
+                    id,
+                    result: Ok(()),
+                });
                 continue;
             };
             if budget == 0 {
                 return false;
             }
             budget -= 1;
-            let node = plan.actions.iter().find(|action| action.id == *id).and_then(|action| action.node.clone()).expect("a node");
+            let node = plan
+                .actions
+                .iter()
+                .find(|action| action.id == *id)
+                .and_then(|action| action.node.clone())
+                .expect("a node");
             if let Err(why) = world.perform(&node, &operation) {
                 panic!("{id}: {operation:?}: {why}");
             }
         } else {
             let id = looks.remove(choice - running.len());
-            commands = scheduler.on(Event::Looked { at, id, view: world.view(), hopeless: None });
+            commands = scheduler.on(Event::Looked {
+                at,
+                id,
+                view: world.view(),
+                hopeless: None,
+            });
         }
     }
     panic!("no end: {:?}", scheduler.report());
@@ -85,15 +125,35 @@ pub fn run(world: &mut World, plan: &Plan, choose: Choose<'_>, mut budget: usize
 
 fn assert_converged(world: &World) {
     let plan = plan_for(world, CONVERGE, "later");
-    assert!(plan.is_empty(), "not empty: {:?}", plan.actions.iter().map(|action| &action.id.0).collect::<Vec<_>>());
+    assert!(
+        plan.is_empty(),
+        "not empty: {:?}",
+        plan.actions
+            .iter()
+            .map(|action| &action.id.0)
+            .collect::<Vec<_>>()
+    );
     assert!(plan.blocked.is_empty(), "{:?}", plan.blocked);
-    let clusters: BTreeSet<_> = world.hosts.values().map(|host| host.wal.expect("data").cluster_id).collect();
+    let clusters: BTreeSet<_> = world
+        .hosts
+        .values()
+        .map(|host| host.wal.expect("data").cluster_id)
+        .collect();
     assert_eq!(clusters.len(), 1, "one cluster");
     for (name, host) in &world.hosts {
         assert!(host.running.is_some() && host.enabled, "{name} runs");
-        let bootstraps = host.starts.iter().filter(|start| **start == "bootstrap").count();
+        let bootstraps = host
+            .starts
+            .iter()
+            .filter(|start| **start == "bootstrap")
+            .count();
         assert_eq!(bootstraps, 1, "{name} starts empty once");
-        assert!(host.files.iter().all(|(path, entry)| entry.text.is_none() || !path.starts_with("/run/")), "{name} keeps no drop-in");
+        assert!(
+            host.files
+                .iter()
+                .all(|(path, entry)| entry.text.is_none() || !path.starts_with("/run/")),
+            "{name} keeps no drop-in"
+        );
     }
 }
 
@@ -120,8 +180,15 @@ fn an_operator_may_die_after_every_operation_of_a_bootstrap() {
         let plan = plan_for(&world, CONVERGE, "n0");
         let complete = run(&mut world, &plan, &mut in_order(), cut);
         let again = plan_for(&world, CONVERGE, "n1");
-        assert!(again.blocked.is_empty(), "after {cut} operations: {:?}", again.blocked);
-        assert!(run(&mut world, &again, &mut in_order(), usize::MAX), "after {cut} operations");
+        assert!(
+            again.blocked.is_empty(),
+            "after {cut} operations: {:?}",
+            again.blocked
+        );
+        assert!(
+            run(&mut world, &again, &mut in_order(), usize::MAX),
+            "after {cut} operations"
+        );
         assert_converged(&world);
         if complete {
             break;
@@ -142,9 +209,15 @@ fn an_operator_may_die_after_every_operation_of_a_destroy() {
         let plan = plan_for(&world, destroy.clone(), "n1");
         let complete = run(&mut world, &plan, &mut in_order(), cut);
         let again = plan_for(&world, destroy.clone(), "n2");
-        assert!(run(&mut world, &again, &mut in_order(), usize::MAX), "after {cut} operations");
+        assert!(
+            run(&mut world, &again, &mut in_order(), usize::MAX),
+            "after {cut} operations"
+        );
         for (name, host) in &world.hosts {
-            assert!(host.running.is_none() && host.wal.is_none() && !host.user, "{name} is clean");
+            assert!(
+                host.running.is_none() && host.wal.is_none() && !host.user,
+                "{name} is clean"
+            );
             // Whoever dies between the removal of the marker and of its directory leaves that empty.
             let empty = |path: &String| path.starts_with("/run") || path == marker::DIR;
             let left: Vec<_> = host.files.keys().filter(|path| !empty(path)).collect();

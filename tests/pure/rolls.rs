@@ -23,7 +23,10 @@ fn changed(nodes: usize) -> World {
 }
 
 fn restarts(plan: &Plan) -> usize {
-    plan.actions.iter().filter(|action| matches!(action.kind, ActionKind::Restart(_))).count()
+    plan.actions
+        .iter()
+        .filter(|action| matches!(action.kind, ActionKind::Restart(_)))
+        .count()
 }
 
 #[test]
@@ -40,9 +43,18 @@ fn every_member_restarts_once_and_the_leader_last() {
         at += 1;
         match command {
             Command::Finish => break,
-            Command::Look(id, _) => commands.extend(scheduler.on(Event::Looked { at, id, view: world.view(), hopeless: None })),
+            Command::Look(id, _) => commands.extend(scheduler.on(Event::Looked {
+                at,
+                id,
+                view: world.view(),
+                hopeless: None,
+            })),
             Command::Run(id) => {
-                let action = plan.actions.iter().find(|action| action.id == id).expect("planned");
+                let action = plan
+                    .actions
+                    .iter()
+                    .find(|action| action.id == id)
+                    .expect("planned");
                 if let ActionKind::Restart(restart) = &action.kind {
                     order.push(restart.member);
                 }
@@ -50,7 +62,11 @@ fn every_member_restarts_once_and_the_leader_last() {
                     let node = action.node.clone().expect("a node");
                     world.perform(&node, &operation).expect("it works");
                 }
-                commands.extend(scheduler.on(Event::Ran { at, id, result: Ok(()) }));
+                commands.extend(scheduler.on(Event::Ran {
+                    at,
+                    id,
+                    result: Ok(()),
+                }));
             }
             Command::Undo(_) | Command::Waiting(..) => {}
         }
@@ -75,22 +91,39 @@ fn a_member_that_does_not_come_back_is_put_back_and_stops_the_roll() {
             Command::Finish => break,
             Command::Look(id, _) => {
                 let mut view = world.view();
-                if let Some(action) = down.as_ref().and_then(|id| plan.actions.iter().find(|action| action.id == *id)) {
+                if let Some(action) = down
+                    .as_ref()
+                    .and_then(|id| plan.actions.iter().find(|action| action.id == *id))
+                {
                     let node = action.node.as_deref();
-                    view.statuses.retain(|_, (asked, _)| Some(asked.as_str()) != node);
+                    view.statuses
+                        .retain(|_, (asked, _)| Some(asked.as_str()) != node);
                 }
-                commands.extend(scheduler.on(Event::Looked { at, id, view, hopeless: None }));
+                commands.extend(scheduler.on(Event::Looked {
+                    at,
+                    id,
+                    view,
+                    hopeless: None,
+                }));
             }
             Command::Run(id) => {
                 if id.0.ends_with(".restart") {
                     down = Some(id.clone());
                 }
-                commands.extend(scheduler.on(Event::Ran { at, id, result: Ok(()) }));
+                commands.extend(scheduler.on(Event::Ran {
+                    at,
+                    id,
+                    result: Ok(()),
+                }));
             }
             Command::Undo(id) => {
                 undone.push(id.clone());
                 down = None;
-                commands.extend(scheduler.on(Event::Ran { at, id, result: Ok(()) }));
+                commands.extend(scheduler.on(Event::Ran {
+                    at,
+                    id,
+                    result: Ok(()),
+                }));
             }
             Command::Waiting(..) => {}
         }
@@ -98,9 +131,28 @@ fn a_member_that_does_not_come_back_is_put_back_and_stops_the_roll() {
     assert!(at > GATE_DEADLINE_MS, "it waited");
     assert_eq!(undone.len(), 1, "only the one that failed is put back");
     let report = scheduler.report();
-    let restarts: BTreeMap<_, _> = report.outcomes.iter().filter(|(id, _)| id.0.ends_with(".restart")).collect::<Vec<_>>().into_iter().map(|(id, outcome)| (id, outcome)).collect();
-    assert_eq!(restarts.values().filter(|outcome| matches!(outcome, Outcome::Undone(_))).count(), 1);
-    assert_eq!(restarts.values().filter(|outcome| matches!(outcome, Outcome::NotStarted(_))).count(), 2);
+    let restarts: BTreeMap<_, _> = report
+        .outcomes
+        .iter()
+        .filter(|(id, _)| id.0.ends_with(".restart"))
+        .collect::<Vec<_>>()
+        .into_iter()
+        .map(|(id, outcome)| (id, outcome))
+        .collect();
+    assert_eq!(
+        restarts
+            .values()
+            .filter(|outcome| matches!(outcome, Outcome::Undone(_)))
+            .count(),
+        1
+    );
+    assert_eq!(
+        restarts
+            .values()
+            .filter(|outcome| matches!(outcome, Outcome::NotStarted(_)))
+            .count(),
+        2
+    );
 }
 
 #[test]
@@ -110,7 +162,15 @@ fn with_one_of_three_down_nothing_is_restarted() {
     world.hosts.get_mut("etcd-3").expect("a host").running = None;
     let plan = plan_for(&world, CONVERGE, "n1");
     assert_eq!(restarts(&plan), 0);
-    assert_eq!(plan.blocked.iter().filter(|blocked| blocked.reason.contains("cannot be restarted")).count(), 2, "{:?}", plan.blocked);
+    assert_eq!(
+        plan.blocked
+            .iter()
+            .filter(|blocked| blocked.reason.contains("cannot be restarted"))
+            .count(),
+        2,
+        "{:?}",
+        plan.blocked
+    );
 }
 
 #[test]
@@ -129,7 +189,13 @@ fn a_single_member_is_restarted_only_when_the_operator_accepts_it() {
     let plan = plan_for(&world, CONVERGE, "n1");
     assert!(plan.is_empty() && plan.blocked.len() == 1);
     assert!(plan.blocked[0].remedy.contains("--allow-downtime"));
-    let plan = plan_for(&world, Goal::Converge { allow_downtime: true }, "n1");
+    let plan = plan_for(
+        &world,
+        Goal::Converge {
+            allow_downtime: true,
+        },
+        "n1",
+    );
     assert_eq!(restarts(&plan), 1);
     assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
 }
@@ -139,15 +205,23 @@ fn an_interrupt_lets_what_runs_end_and_starts_nothing() {
     let world = changed(3);
     let plan = plan_for(&world, CONVERGE, "n1");
     let mut scheduler = Scheduler::new(&plan.actions, 32);
-    let running: Vec<ActionId> = scheduler.on(Event::Started { at: 0 }).into_iter().filter_map(|command| match command {
-        Command::Run(id) => Some(id),
-        _ => None,
-    }).collect();
+    let running: Vec<ActionId> = scheduler
+        .on(Event::Started { at: 0 })
+        .into_iter()
+        .filter_map(|command| match command {
+            Command::Run(id) => Some(id),
+            _ => None,
+        })
+        .collect();
     assert!(!running.is_empty());
     assert!(scheduler.on(Event::Interrupted { at: 1 }).is_empty());
     let mut finished = false;
     for id in running {
-        for command in scheduler.on(Event::Ran { at: 2, id, result: Ok(()) }) {
+        for command in scheduler.on(Event::Ran {
+            at: 2,
+            id,
+            result: Ok(()),
+        }) {
             assert_eq!(command, Command::Finish);
             finished = true;
         }
@@ -168,27 +242,61 @@ fn without_the_lock_nothing_is_taken_back() {
         match command {
             Command::Finish => break,
             Command::Run(id) if id.0.ends_with(".restart") => {
-                commands.extend(scheduler.on(Event::LockLost { at, reason: "gone".into() }));
-                commands.extend(scheduler.on(Event::Ran { at, id, result: Err("it failed".into()) }));
+                commands.extend(scheduler.on(Event::LockLost {
+                    at,
+                    reason: "gone".into(),
+                }));
+                commands.extend(scheduler.on(Event::Ran {
+                    at,
+                    id,
+                    result: Err("it failed".into()),
+                }));
             }
-            Command::Run(id) => commands.extend(scheduler.on(Event::Ran { at, id, result: Ok(()) })),
-            Command::Look(id, _) => commands.extend(scheduler.on(Event::Looked { at, id, view: world.view(), hopeless: None })),
+            Command::Run(id) => commands.extend(scheduler.on(Event::Ran {
+                at,
+                id,
+                result: Ok(()),
+            })),
+            Command::Look(id, _) => commands.extend(scheduler.on(Event::Looked {
+                at,
+                id,
+                view: world.view(),
+                hopeless: None,
+            })),
             Command::Undo(id) => panic!("{id} is taken back without the lock"),
             Command::Waiting(..) => {}
         }
     }
-    assert_eq!(scheduler.report().count(|outcome| matches!(outcome, Outcome::Failed(_))), 1);
+    assert_eq!(
+        scheduler
+            .report()
+            .count(|outcome| matches!(outcome, Outcome::Failed(_))),
+        1
+    );
 }
 
 #[test]
 fn a_host_of_another_cluster_blocks() {
     let mut world = changed(3);
-    let wal = world.hosts.get_mut("etcd-2").expect("a host").wal.as_mut().expect("data");
+    let wal = world
+        .hosts
+        .get_mut("etcd-2")
+        .expect("a host")
+        .wal
+        .as_mut()
+        .expect("data");
     wal.cluster_id.0 ^= 1;
     let plan = plan_for(&world, CONVERGE, "n1");
-    assert!(plan.actions.iter().all(|action| action.node.as_deref() != Some("etcd-2")), "nothing is done on it");
+    assert!(
+        plan.actions
+            .iter()
+            .all(|action| action.node.as_deref() != Some("etcd-2")),
+        "nothing is done on it"
+    );
     assert!(!plan.blocked.is_empty());
-    let HostState::Known(_) = &world.observe().hosts["etcd-2"] else { panic!("known") };
+    let HostState::Known(_) = &world.observe().hosts["etcd-2"] else {
+        panic!("known")
+    };
 }
 
 #[test]
@@ -198,8 +306,19 @@ fn a_member_without_its_data_blocks_and_is_not_started() {
     host.wal = None;
     host.running = None;
     let plan = plan_for(&world, CONVERGE, "n1");
-    assert!(plan.actions.iter().all(|action| action.node.as_deref() != Some("etcd-2")));
-    assert!(plan.blocked.iter().any(|blocked| blocked.node.as_deref() == Some("etcd-2") && blocked.reason.contains("mounted")), "{:?}", plan.blocked);
+    assert!(
+        plan.actions
+            .iter()
+            .all(|action| action.node.as_deref() != Some("etcd-2"))
+    );
+    assert!(
+        plan.blocked
+            .iter()
+            .any(|blocked| blocked.node.as_deref() == Some("etcd-2")
+                && blocked.reason.contains("mounted")),
+        "{:?}",
+        plan.blocked
+    );
 }
 
 proptest! {

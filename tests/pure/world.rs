@@ -7,7 +7,9 @@ use quorate::desired::model::{Desired, Node};
 use quorate::etcd::id::{ClusterId, MemberId};
 use quorate::etcd::wal::WalIdentity;
 use quorate::observed::etcd::{ClusterView, EtcdAnswer, EtcdState, Member, MemberStatus};
-use quorate::observed::host::{BinaryFact, DataDir, FileFact, FileStat, FilesystemFact, HostFacts, Os, UnitFact};
+use quorate::observed::host::{
+    BinaryFact, DataDir, FileFact, FileStat, FilesystemFact, HostFacts, Os, UnitFact,
+};
 use quorate::observed::marker::{self, Generation, MarkerState, Phase};
 use quorate::observed::{ArchiveFact, HostState, Observed};
 use quorate::plan::fingerprint::sha256;
@@ -56,18 +58,34 @@ pub struct Process {
 pub fn archive() -> ArchiveFact {
     ArchiveFact {
         sha256: sha256("archive"),
-        binaries: ["etcd", "etcdctl"].iter().map(|name| ((*name).to_owned(), sha256(name))).collect(),
+        binaries: ["etcd", "etcdctl"]
+            .iter()
+            .map(|name| ((*name).to_owned(), sha256(name)))
+            .collect(),
     }
 }
 
 impl World {
     pub fn new(desired: Desired) -> Self {
-        let hosts = desired.nodes.iter().map(|node| (node.name.clone(), Machine::default())).collect();
-        Self { desired, hosts, clock: 1_000 }
+        let hosts = desired
+            .nodes
+            .iter()
+            .map(|node| (node.name.clone(), Machine::default()))
+            .collect();
+        Self {
+            desired,
+            hosts,
+            clock: 1_000,
+        }
     }
 
     pub fn node(&self, name: &str) -> Node {
-        self.desired.nodes.iter().find(|node| node.name == name).expect("a node of the file").clone()
+        self.desired
+            .nodes
+            .iter()
+            .find(|node| node.name == name)
+            .expect("a node of the file")
+            .clone()
     }
 
     pub fn layout(&self, name: &str) -> Layout {
@@ -84,35 +102,59 @@ impl World {
             Operation::EnsureUser(_) => host.user = true,
             Operation::RemoveUser(_) => host.user = false,
             Operation::MakeDirectory(directory) => {
-                host.files.insert(directory.path.clone(), Entry {
-                    mode: directory.mode,
-                    owner: directory.owner.clone(),
-                    text: None,
-                    changed_at: now,
-                });
+                host.files.insert(
+                    directory.path.clone(),
+                    Entry {
+                        mode: directory.mode,
+                        owner: directory.owner.clone(),
+                        text: None,
+                        changed_at: now,
+                    },
+                );
             }
             Operation::RemoveDirectory(path) => {
                 let inside = format!("{path}/");
-                if !host.files.keys().any(|file| file.starts_with(&inside)) && !(host.wal.is_some() && *path == layout.data_dir) {
+                if !host.files.keys().any(|file| file.starts_with(&inside))
+                    && !(host.wal.is_some() && *path == layout.data_dir)
+                {
                     host.files.remove(path);
                 }
             }
             Operation::WriteFile(file) => {
-                let Content::Text(text) = &file.content else { return Err("only text in this model".into()) };
-                host.files.insert(file.path.clone(), Entry {
-                    mode: file.mode,
-                    owner: file.owner.clone(),
-                    text: Some(text.clone()),
-                    changed_at: now,
-                });
+                let Content::Text(text) = &file.content else {
+                    return Err("only text in this model".into());
+                };
+                host.files.insert(
+                    file.path.clone(),
+                    Entry {
+                        mode: file.mode,
+                        owner: file.owner.clone(),
+                        text: Some(text.clone()),
+                        changed_at: now,
+                    },
+                );
             }
             Operation::RemoveFile(path) => {
                 host.files.remove(path);
             }
-            Operation::Extract { bin_dir, prefix, .. } => {
+            Operation::Extract {
+                bin_dir, prefix, ..
+            } => {
                 for name in archive().binaries.keys() {
-                    let path = if prefix.is_empty() { format!("{bin_dir}/{name}") } else { staged(&format!("{bin_dir}/{name}")) };
-                    host.files.insert(path, Entry { mode: 0o755, owner: "root".into(), text: Some(name.clone()), changed_at: now });
+                    let path = if prefix.is_empty() {
+                        format!("{bin_dir}/{name}")
+                    } else {
+                        staged(&format!("{bin_dir}/{name}"))
+                    };
+                    host.files.insert(
+                        path,
+                        Entry {
+                            mode: 0o755,
+                            owner: "root".into(),
+                            text: Some(name.clone()),
+                            changed_at: now,
+                        },
+                    );
                 }
             }
             Operation::Unit(verb, _) => return unit(host, *verb, &layout, now),
@@ -131,7 +173,9 @@ impl World {
                     }
                 }
             }
-            Operation::InstallPackages { .. } | Operation::RemovePackages(_) | Operation::PurgeData(_) => {
+            Operation::InstallPackages { .. }
+            | Operation::RemovePackages(_)
+            | Operation::PurgeData(_) => {
                 return Err("not in this model".into());
             }
             Operation::AssertNoWal(_)
@@ -155,14 +199,19 @@ impl World {
 
     /// What etcd says.
     pub fn view(&self) -> ClusterView {
-        let states: Vec<(String, EtcdState)> =
-            self.hosts.keys().map(|name| (name.clone(), self.etcd(name))).collect();
+        let states: Vec<(String, EtcdState)> = self
+            .hosts
+            .keys()
+            .map(|name| (name.clone(), self.etcd(name)))
+            .collect();
         ClusterView::gather(states.iter().map(|(name, state)| (name.as_str(), state)))
     }
 
     fn etcd(&self, name: &str) -> EtcdState {
         let host = &self.hosts[name];
-        let (Some(wal), Some(_), false) = (host.wal, &host.running, host.unreachable) else { return EtcdState::Silent };
+        let (Some(wal), Some(_), false) = (host.wal, &host.running, host.unreachable) else {
+            return EtcdState::Silent;
+        };
         let up: Vec<MemberId> = self
             .hosts
             .values()
@@ -172,16 +221,28 @@ impl World {
             .map(|other| other.member_id)
             .collect();
         let quorate = up.len() > host.peers.len() / 2;
-        let leader = up.iter().min().copied().filter(|_| quorate).unwrap_or(MemberId(0));
+        let leader = up
+            .iter()
+            .min()
+            .copied()
+            .filter(|_| quorate)
+            .unwrap_or(MemberId(0));
         let members = host
             .peers
             .iter()
             .map(|(peer, url)| {
-                let id = self.hosts.values().filter_map(|other| other.wal.map(|wal| (other, wal))).find(|(other, _)| {
-                    other.peers.get(peer) == Some(url) && other.files.values().any(|file| {
-                        file.text.as_ref().is_some_and(|text| text.contains(&format!("ETCD_NAME=\"{peer}\"")))
-                    })
-                });
+                let id = self
+                    .hosts
+                    .values()
+                    .filter_map(|other| other.wal.map(|wal| (other, wal)))
+                    .find(|(other, _)| {
+                        other.peers.get(peer) == Some(url)
+                            && other.files.values().any(|file| {
+                                file.text.as_ref().is_some_and(|text| {
+                                    text.contains(&format!("ETCD_NAME=\"{peer}\""))
+                                })
+                            })
+                    });
                 Member {
                     id: id.map_or(MemberId(u64::MAX), |(_, wal)| wal.member_id),
                     name: peer.clone(),
@@ -213,10 +274,15 @@ impl World {
     /// What a probe of every host would find.
     pub fn observe(&self) -> Observed {
         let mut observed = Observed::default();
-        observed.operator.archives.insert("amd64".into(), Ok(archive()));
+        observed
+            .operator
+            .archives
+            .insert("amd64".into(), Ok(archive()));
         for name in self.hosts.keys() {
             let state = if self.hosts[name].unreachable {
-                HostState::Unknown(quorate::observed::HostUnknown::Unreachable("no route".into()))
+                HostState::Unknown(quorate::observed::HostUnknown::Unreachable(
+                    "no route".into(),
+                ))
             } else {
                 HostState::Known(Box::new(self.facts(name)))
             };
@@ -228,13 +294,33 @@ impl World {
     fn facts(&self, name: &str) -> HostFacts {
         let host = &self.hosts[name];
         let layout = self.layout(name);
-        let mut paths: BTreeSet<String> = layout.files.iter().map(|file| file.path.clone()).collect();
-        paths.extend(layout.directories.iter().map(|directory| directory.path.clone()));
-        paths.extend(archive().binaries.keys().map(|binary| format!("{}/{binary}", layout.bin_dir)));
+        let mut paths: BTreeSet<String> =
+            layout.files.iter().map(|file| file.path.clone()).collect();
+        paths.extend(
+            layout
+                .directories
+                .iter()
+                .map(|directory| directory.path.clone()),
+        );
+        paths.extend(
+            archive()
+                .binaries
+                .keys()
+                .map(|binary| format!("{}/{binary}", layout.bin_dir)),
+        );
         paths.insert(layout.start_drop_in.path.clone());
         paths.insert(layout.start_drop_in.environment_path.clone());
-        let unit_path = layout.files.iter().map(|file| file.path.clone()).find(|path| path.ends_with(&layout.unit)).expect("a unit file");
-        let file_state = match (host.masked, host.enabled, host.files.contains_key(&unit_path)) {
+        let unit_path = layout
+            .files
+            .iter()
+            .map(|file| file.path.clone())
+            .find(|path| path.ends_with(&layout.unit))
+            .expect("a unit file");
+        let file_state = match (
+            host.masked,
+            host.enabled,
+            host.files.contains_key(&unit_path),
+        ) {
             (true, _, _) => "masked",
             (_, _, false) => "",
             (_, true, _) => "enabled",
@@ -245,28 +331,56 @@ impl World {
             arch: "amd64".into(),
             tools: ["tar", "gzip"].map(String::from).into(),
             user: host.user,
-            files: paths.into_iter().map(|path| (path.clone(), fact(host.files.get(&path)))).collect(),
+            files: paths
+                .into_iter()
+                .map(|path| (path.clone(), fact(host.files.get(&path))))
+                .collect(),
             unit: UnitFact {
-                load: if host.files.contains_key(&unit_path) { "loaded" } else { "not-found" }.into(),
-                active: if host.running.is_some() { "active" } else { "inactive" }.into(),
+                load: if host.files.contains_key(&unit_path) {
+                    "loaded"
+                } else {
+                    "not-found"
+                }
+                .into(),
+                active: if host.running.is_some() {
+                    "active"
+                } else {
+                    "inactive"
+                }
+                .into(),
                 file_state: file_state.into(),
-                environment: host.running.as_ref().map(|process| process.environment.clone()),
+                environment: host
+                    .running
+                    .as_ref()
+                    .map(|process| process.environment.clone()),
                 running_sha256: host.running.as_ref().map(|process| process.binary.clone()),
                 started_at: host.running.as_ref().map(|process| process.started_at),
                 ..UnitFact::default()
             },
-            binary: host.files.get(&layout.etcd).and_then(|entry| entry.text.as_ref()).map(|text| BinaryFact {
-                path: layout.etcd.clone(),
-                version: Some("3.5.16".into()),
-                sha256: sha256(text),
-            }),
+            binary: host
+                .files
+                .get(&layout.etcd)
+                .and_then(|entry| entry.text.as_ref())
+                .map(|text| BinaryFact {
+                    path: layout.etcd.clone(),
+                    version: Some("3.5.16".into()),
+                    sha256: sha256(text),
+                }),
             packages: BTreeMap::new(),
             data: host.wal.map_or(DataDir::Empty, DataDir::Wal),
-            marker: match host.files.get(marker::PATH).and_then(|entry| entry.text.as_ref()) {
+            marker: match host
+                .files
+                .get(marker::PATH)
+                .and_then(|entry| entry.text.as_ref())
+            {
                 Some(text) => MarkerState::parse(text),
                 None => MarkerState::Absent,
             },
-            filesystem: FilesystemFact { mount: "/".into(), free: 1 << 40, ..FilesystemFact::default() },
+            filesystem: FilesystemFact {
+                mount: "/".into(),
+                free: 1 << 40,
+                ..FilesystemFact::default()
+            },
             clock_offset_ms: 0,
             listeners: vec![],
             etcd: self.etcd(name),
@@ -288,7 +402,9 @@ impl World {
 }
 
 fn fact(entry: Option<&Entry>) -> FileFact {
-    let Some(entry) = entry else { return FileFact::Absent };
+    let Some(entry) = entry else {
+        return FileFact::Absent;
+    };
     let stat = FileStat {
         mode: entry.mode,
         owner: entry.owner.clone(),
@@ -299,7 +415,11 @@ fn fact(entry: Option<&Entry>) -> FileFact {
         text: entry.text.clone(),
         certificate: None,
     };
-    if entry.text.is_some() { FileFact::File(stat) } else { FileFact::Directory(stat) }
+    if entry.text.is_some() {
+        FileFact::File(stat)
+    } else {
+        FileFact::Directory(stat)
+    }
 }
 
 fn staged(path: &str) -> String {
@@ -326,15 +446,22 @@ fn unit(host: &mut Machine, verb: UnitVerb, layout: &Layout, now: i64) -> Result
         }
         UnitVerb::Start => {
             let text = |path: &str| host.files.get(path).and_then(|entry| entry.text.clone());
-            let config = layout.files.first().map(|file| file.path.clone()).and_then(|path| text(&path));
-            let Some(config) = config else { return Err("no configuration".into()) };
+            let config = layout
+                .files
+                .first()
+                .map(|file| file.path.clone())
+                .and_then(|path| text(&path));
+            let Some(config) = config else {
+                return Err("no configuration".into());
+            };
             if !host.files.contains_key(&layout.etcd) {
                 return Err("no binary".into());
             }
             let mut environment = variables(&config);
             if host.wal.is_none() {
                 let lifted = text(&layout.start_drop_in.path).is_some();
-                let Some(start) = text(&layout.start_drop_in.environment_path).filter(|_| lifted) else {
+                let Some(start) = text(&layout.start_drop_in.environment_path).filter(|_| lifted)
+                else {
                     return Err("assertion failed: there is no WAL".into());
                 };
                 environment.extend(variables(&start));
@@ -349,15 +476,28 @@ fn unit(host: &mut Machine, verb: UnitVerb, layout: &Layout, now: i64) -> Result
                     phase: Phase::Frozen,
                 };
                 let cluster_id: ClusterId = generation.cluster_id();
-                let member_id = generation.member_id(&environment["ETCD_NAME"]).ok_or("not in the initial cluster")?;
-                host.wal = Some(WalIdentity { member_id, cluster_id });
+                let member_id = generation
+                    .member_id(&environment["ETCD_NAME"])
+                    .ok_or("not in the initial cluster")?;
+                host.wal = Some(WalIdentity {
+                    member_id,
+                    cluster_id,
+                });
                 host.peers = generation.initial_cluster;
                 host.starts.push("bootstrap");
             } else {
                 host.starts.push("start");
             }
-            let binary = host.files.get(&layout.etcd).and_then(|entry| entry.text.clone()).unwrap_or_default();
-            host.running = Some(Process { environment, binary: sha256(binary), started_at: now });
+            let binary = host
+                .files
+                .get(&layout.etcd)
+                .and_then(|entry| entry.text.clone())
+                .unwrap_or_default();
+            host.running = Some(Process {
+                environment,
+                binary: sha256(binary),
+                started_at: now,
+            });
         }
     }
     Ok(())
