@@ -2,11 +2,13 @@
 
 pub mod diagnostic;
 pub mod event;
+pub mod graph;
 pub mod health;
 pub mod json;
 pub mod plan;
 pub mod progress;
 pub mod report;
+pub mod status;
 pub mod style;
 
 pub use style::Style;

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::event::Line;
 use super::plan::PlanDocument;
+use crate::render::status::StatusReport;
 
 fn of<T: JsonSchema>() -> Value {
     // For what is written, not what is read: a field that is always written is required, and null is a value.
@@ -19,6 +20,11 @@ fn of<T: JsonSchema>() -> Value {
 /// The schema of `plan --json`.
 pub fn plan_schema() -> Value {
     of::<PlanDocument>()
+}
+
+/// The schema of `status --json`.
+pub fn status_schema() -> Value {
+    of::<StatusReport>()
 }
 
 /// The schema of one line of `apply --json`.

@@ -12,7 +12,7 @@ use indicatif::ProgressDrawTarget;
 use time::OffsetDateTime;
 
 use super::event::Event;
-use super::json::{self, event::Stream};
+use super::json::{self, stream::Stream};
 use super::style::Style;
 use narrator::Narrator;
 use terminal::Terminal;
