@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use super::super::event::{Event, Finish, LockHolder, Severity, Step};
 use super::super::health::Health;
+use super::super::progress::LOCK_PATIENCE;
 use super::super::report;
 use super::event::{
     ActionRef, Body, Changes, Diagnostic, FORMAT_VERSION, Holder, Hook, Level, Line, Lock,
@@ -34,6 +35,7 @@ pub struct Stream {
     running: BTreeMap<String, Running>,
     kinds: BTreeMap<String, &'static str>,
     waiting: BTreeMap<String, (OffsetDateTime, String)>,
+    lock_said: Option<(String, OffsetDateTime)>,
 }
 
 impl Stream {
@@ -51,6 +53,16 @@ impl Stream {
         match event {
             Event::Planned(plan) => self.planned(at, plan),
             Event::LockWait { holder, waited } => {
+                let quiet = match &self.lock_said {
+                    None => *waited < LOCK_PATIENCE,
+                    Some((run, said)) => {
+                        *run == holder.run && (at - *said).whole_seconds() < PROGRESS_EVERY
+                    }
+                };
+                if quiet {
+                    return Vec::new();
+                }
+                self.lock_said = Some((holder.run.clone(), at));
                 let message = format!("Waiting for the lock, which {} holds", holder.who);
                 let lock = Lock {
                     state: LockState::Waiting,
@@ -58,11 +70,6 @@ impl Stream {
                     waited_seconds: Some(waited.as_secs_f64()),
                     reason: None,
                 };
-                let said = self.waiting.get("").map(|(said, _)| *said);
-                if said.is_some_and(|said| (at - said).whole_seconds() < PROGRESS_EVERY) {
-                    return Vec::new();
-                }
-                self.waiting.insert(String::new(), (at, String::new()));
                 one(Level::Info, message, Body::Lock { lock })
             }
             Event::LockTaken => one(
@@ -151,7 +158,10 @@ impl Stream {
             .filter_map(|id| {
                 let hook = self.hook(at, id)?;
                 self.running.get_mut(id)?.said = at;
-                let message = format!("{id}: still under way after {:.0}s", hook.elapsed_seconds);
+                let message = format!(
+                    "{id}: still under way after {:.0}s",
+                    hook.elapsed_seconds.floor()
+                );
                 Some(make(at, Level::Info, message, Body::ApplyProgress { hook }))
             })
             .collect()
@@ -232,7 +242,10 @@ impl Stream {
         hook.reason = reason.map(str::to_owned);
         let why = reason.unwrap_or_default();
         let (level, message) = match outcome {
-            Outcome::Done => (Level::Info, format!("{id}: Complete after {seconds:.0}s")),
+            Outcome::Done => (
+                Level::Info,
+                format!("{id}: Complete after {:.0}s", seconds.floor()),
+            ),
             Outcome::Undone(_) => (
                 Level::Error,
                 format!("{id}: Failed, and was put back as it was: {why}"),
