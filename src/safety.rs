@@ -69,7 +69,10 @@ pub fn unhealthy(view: &ClusterView, member: MemberId) -> Option<String> {
     }
     let leader = view.leader()?;
     if status.leader != leader {
-        return Some(format!("it follows {}, others follow {leader}", status.leader));
+        return Some(format!(
+            "it follows {}, others follow {leader}",
+            status.leader
+        ));
     }
     let (_, lead) = view.statuses.get(&leader)?;
     let lag = lag(lead, status);
@@ -130,7 +133,9 @@ pub fn gate(view: &ClusterView, gate: &Gate) -> Result<(), String> {
             members,
         } => {
             if let Some(other) = view.cluster_ids.iter().find(|id| *id != cluster_id) {
-                return Err(format!("a member answers in cluster {other} instead of {cluster_id}"));
+                return Err(format!(
+                    "a member answers in cluster {other} instead of {cluster_id}"
+                ));
             }
             if view.statuses.len() < *members {
                 return Err(format!(

@@ -33,7 +33,10 @@ impl Kind for Bootstrap {
         "Starting"
     }
     fn summary(&self) -> String {
-        format!("start {} for the first time, token {}", self.unit, self.token)
+        format!(
+            "start {} for the first time, token {}",
+            self.unit, self.token
+        )
     }
     fn is_member_action(&self) -> bool {
         true
@@ -64,7 +67,10 @@ impl Kind for Bootstrap {
             Operation::Unit(UnitVerb::Start, unit()),
             // The same script lifts the assertion and puts it back, so that an operator who is cut off in between
             // leaves no host on which a member could start empty again.
-            Operation::AwaitWal(self.wal_dir.clone()),
+            Operation::AwaitWal {
+                dir: self.wal_dir.clone(),
+                unit: unit(),
+            },
             Operation::RemoveFile(self.drop_in.path.clone()),
             Operation::RemoveFile(self.drop_in.environment_path.clone()),
             Operation::RemoveDirectory(drop_in_dir),

@@ -20,7 +20,11 @@ pub struct Configure {
 
 impl Kind for Configure {
     fn verb(&self) -> Verb {
-        if self.fresh { Verb::Create } else { Verb::Update }
+        if self.fresh {
+            Verb::Create
+        } else {
+            Verb::Update
+        }
     }
     fn progress(&self) -> &'static str {
         "Configuring"

@@ -61,7 +61,11 @@ impl Kind for SetAside {
         Verb::Destroy
     }
     fn progress(&self) -> &'static str {
-        if self.purge.is_empty() { "Setting data aside" } else { "Deleting data" }
+        if self.purge.is_empty() {
+            "Setting data aside"
+        } else {
+            "Deleting data"
+        }
     }
     fn summary(&self) -> String {
         if self.purge.is_empty() {
@@ -96,7 +100,7 @@ impl Kind for Clean {
     fn summary(&self) -> String {
         format!("remove {} files, the unit and the marker", self.files.len())
     }
-    fn operations(&self, _: &RunFacts) -> Vec<Operation> {
+    fn operations(&self, run: &RunFacts) -> Vec<Operation> {
         let mut operations: Vec<Operation> = Vec::new();
         if !self.packages.is_empty() {
             operations.push(Operation::RemovePackages(self.packages.clone()));
@@ -106,10 +110,16 @@ impl Kind for Clean {
         operations.push(Operation::Unit(UnitVerb::DaemonReload, self.unit.clone()));
         operations.push(Operation::Unit(UnitVerb::ResetFailed, self.unit.clone()));
         operations.extend(self.aside.iter().cloned().map(Operation::GiveToRoot));
-        operations.extend(self.directories.iter().cloned().map(Operation::RemoveDirectory));
+        operations.extend(
+            self.directories
+                .iter()
+                .cloned()
+                .map(Operation::RemoveDirectory),
+        );
         operations.extend(self.user.iter().cloned().map(Operation::RemoveUser));
         operations.push(Operation::RemoveFile(marker::PATH.into()));
         operations.push(Operation::RemoveDirectory(marker::DIR.into()));
+        operations.push(super::marker::journal("destroyed by", run));
         operations
     }
 }

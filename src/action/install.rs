@@ -44,7 +44,11 @@ pub enum Source {
 
 impl Kind for Install {
     fn verb(&self) -> Verb {
-        if self.replaces { Verb::Update } else { Verb::Create }
+        if self.replaces {
+            Verb::Update
+        } else {
+            Verb::Create
+        }
     }
     fn progress(&self) -> &'static str {
         "Installing"
@@ -70,17 +74,22 @@ impl Kind for Install {
     }
     fn operations(&self, _: &RunFacts) -> Vec<Operation> {
         match &self.source {
-            Source::Archive { sha256, .. } => {
+            Source::Archive { sha256, arch } => {
                 let archive = format!("{}/.quorate-{sha256}.tar.gz", self.bin_dir);
                 vec![
                     Operation::Upload {
                         sha256: sha256.clone(),
+                        arch: arch.clone(),
                         to: archive.clone(),
                     },
                     Operation::Extract {
                         archive: archive.clone(),
                         bin_dir: self.bin_dir.clone(),
-                        prefix: if self.staged { STAGED_PREFIX.into() } else { String::new() },
+                        prefix: if self.staged {
+                            STAGED_PREFIX.into()
+                        } else {
+                            String::new()
+                        },
                     },
                     Operation::RemoveFile(archive),
                 ]

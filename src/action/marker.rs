@@ -26,7 +26,11 @@ pub struct Record {
 
 impl Kind for Claim {
     fn verb(&self) -> Verb {
-        if self.fresh { Verb::Create } else { Verb::Update }
+        if self.fresh {
+            Verb::Create
+        } else {
+            Verb::Update
+        }
     }
     fn progress(&self) -> &'static str {
         "Claiming"
@@ -62,13 +66,26 @@ impl Kind for Record {
             operations.push(Operation::DropPrevious(self.settled.clone()));
         }
         operations.extend(write(&self.marker, run));
+        operations.push(journal("applied", run));
         operations
     }
+}
+
+/// The line that a changed host keeps: who, what, which plan.
+pub(super) fn journal(what: &str, run: &RunFacts) -> Operation {
+    Operation::Journal(format!(
+        "{what} plan {} by {}",
+        run.fingerprint.get(..12).unwrap_or(&run.fingerprint),
+        run.operator
+    ))
 }
 
 /// The operations that write a marker.
 pub(super) fn write(marker: &Marker, run: &RunFacts) -> Vec<Operation> {
     let mut marker = marker.clone();
+    if marker.authority.is_none() {
+        marker.authority.clone_from(&run.authority);
+    }
     marker.last_plan = Some(LastPlan {
         fingerprint: run.fingerprint.clone(),
         by: run.operator.clone(),

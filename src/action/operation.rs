@@ -25,6 +25,8 @@ pub enum Operation {
     Upload {
         /// Hex sha256 of the archive.
         sha256: String,
+        /// Architecture that it is for.
+        arch: String,
         /// Where to.
         to: String,
     },
@@ -51,7 +53,12 @@ pub enum Operation {
     /// Fails if a `*.wal` file exists in the directory.
     AssertNoWal(String),
     /// Waits until a `*.wal` file exists in the directory.
-    AwaitWal(String),
+    AwaitWal {
+        /// The directory.
+        dir: String,
+        /// The unit whose member writes it.
+        unit: String,
+    },
     /// Renames a path within its directory; nothing happens where it does not exist.
     MoveAside {
         /// What.
@@ -71,6 +78,8 @@ pub enum Operation {
     RestorePrevious(Vec<String>),
     /// Removes what was kept.
     DropPrevious(Vec<String>),
+    /// Leaves one line in the host's journal.
+    Journal(String),
     /// Moves leadership away from a member, if it leads.
     MoveLeader(MemberId),
 }

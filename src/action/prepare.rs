@@ -16,7 +16,11 @@ pub struct Prepare {
 
 impl Kind for Prepare {
     fn verb(&self) -> Verb {
-        if self.user.is_some() { Verb::Create } else { Verb::Update }
+        if self.user.is_some() {
+            Verb::Create
+        } else {
+            Verb::Update
+        }
     }
     fn progress(&self) -> &'static str {
         "Preparing"
@@ -38,7 +42,12 @@ impl Kind for Prepare {
             .iter()
             .cloned()
             .map(Operation::EnsureUser)
-            .chain(self.directories.iter().cloned().map(Operation::MakeDirectory))
+            .chain(
+                self.directories
+                    .iter()
+                    .cloned()
+                    .map(Operation::MakeDirectory),
+            )
             .collect()
     }
 }

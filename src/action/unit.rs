@@ -21,7 +21,11 @@ impl Kind for Enable {
         "Enabling"
     }
     fn summary(&self) -> String {
-        let how = if self.unmask { "unmask and enable" } else { "enable" };
+        let how = if self.unmask {
+            "unmask and enable"
+        } else {
+            "enable"
+        };
         format!("{how} {}", self.unit)
     }
     fn operations(&self, _: &RunFacts) -> Vec<Operation> {

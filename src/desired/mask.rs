@@ -143,9 +143,22 @@ fn walk(table: &DeTable<'_>, secret: bool, ranges: &mut Vec<Range<usize>>) {
     }
 }
 
-/// `prompt = "hunter2"`: a boolean is expected, so a text there is likely the secret.
+/// `prompt = "hunter2"` and `env = "hunter2!"`: what cannot be a reference is likely the secret.
 fn is_misused(name: &str, value: &DeValue<'_>) -> bool {
-    name == "prompt" && !matches!(value, DeValue::Boolean(_))
+    match (name, value) {
+        ("prompt", DeValue::Boolean(_)) => false,
+        ("prompt", _) => true,
+        ("env", DeValue::String(text)) => !is_env_name(text),
+        ("env", _) => true,
+        _ => false,
+    }
+}
+
+/// Whether an environment variable can have this name.
+pub(crate) fn is_env_name(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 fn hide(value: &Spanned<DeValue<'_>>, may_refer: bool, ranges: &mut Vec<Range<usize>>) {
@@ -161,9 +174,19 @@ fn hide(value: &Spanned<DeValue<'_>>, may_refer: bool, ranges: &mut Vec<Range<us
     }
 }
 
-/// Private keys, wherever they stand.
+/// Private keys and the credentials of URLs, wherever they stand.
 fn key_material(text: &str) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
+    for (at, found) in text.match_indices("://") {
+        let start = at + found.len();
+        let rest = &text[start..];
+        let authority = rest
+            .find(|c: char| "/\"'?#".contains(c) || c.is_whitespace())
+            .unwrap_or(rest.len());
+        if let Some(at) = rest[..authority].rfind('@') {
+            ranges.push(start..start + at);
+        }
+    }
     for marker in ["AGE-SECRET-KEY-", "PRIVATE KEY-----"] {
         for (at, _) in text.match_indices(marker) {
             let rest = &text[at..];
@@ -202,9 +225,11 @@ mod tests {
             "password = { prompt = \"hunter2\" }\n",
             "[x.password]\nliteral = \"hunter2\"\n",
             "password = [\"hunter2\"]\n",
+            "password = { env = \"hunter2!\" }\n",
             "password = { x = { env = \"hunter2\" } }\n",
             "identity = { x = \"hunter2\" }\n",
             "key = \"AGE-SECRET-KEY-hunter2\"\n",
+            "archive = \"https://ops:hunter2@example.com/x\"\n",
             "key = \"\"\"-----BEGIN PRIVATE KEY-----\nhunter2\n\"\"\"\n",
         ] {
             let masked = masked(text);

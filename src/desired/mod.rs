@@ -39,23 +39,10 @@ pub fn parse(
 ) -> Result<(Desired, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut sink = Sink::default();
     if text.len() > MAX_BYTES {
-        sink.error("file too large", &(0..0)).detail(format!(
-            "{} bytes; a cluster file has at most {MAX_BYTES}",
-            text.len()
-        ));
-        return Err(sink.finish(path, "", Clone::clone));
+        return Err(vec![too_large(text, path)]);
     }
-    let table = match syntax(text, &mut sink) {
-        Ok(table) => table,
-        Err(()) => {
-            let masked = mask::lines(text);
-            for d in sink.found_mut() {
-                if masked.hides(&d.span) {
-                    d.label = "not valid here".to_owned();
-                }
-            }
-            return Err(sink.finish(path, masked.text(), |span| masked.place(span)));
-        }
+    let Ok(table) = read_toml(text, &mut sink) else {
+        return Err(syntax_errors(text, path, sink));
     };
     let masked = mask::document(text, table.get_ref());
     let tables = file::read(Section::root(table), &mut sink);
@@ -74,7 +61,42 @@ pub fn parse(
     }
 }
 
-fn syntax<'t>(text: &'t str, sink: &mut Sink) -> Result<Spanned<DeTable<'t>>, ()> {
+/// The plain content of a TOML text.
+///
+/// # Errors
+/// All syntax errors.
+pub(crate) fn syntax(text: &str, path: &str) -> Result<toml::Table, Vec<Diagnostic>> {
+    let mut sink = Sink::default();
+    if text.len() > MAX_BYTES {
+        return Err(vec![too_large(text, path)]);
+    }
+    if read_toml(text, &mut sink).is_err() {
+        return Err(syntax_errors(text, path, sink));
+    }
+    // Numbers that no integer type holds are correct TOML for the parser, but not here.
+    toml::from_str(text)
+        .map_err(|e| vec![Diagnostic::whole_file("invalid TOML", path, e.message())])
+}
+
+fn too_large(text: &str, path: &str) -> Diagnostic {
+    let detail = format!(
+        "{} bytes; a cluster file has at most {MAX_BYTES}",
+        text.len()
+    );
+    Diagnostic::whole_file("file too large", path, detail)
+}
+
+fn syntax_errors(text: &str, path: &str, mut sink: Sink) -> Vec<Diagnostic> {
+    let masked = mask::lines(text);
+    for d in sink.found_mut() {
+        if masked.hides(&d.span) {
+            d.label = "not valid here".to_owned();
+        }
+    }
+    sink.finish(path, masked.text(), |span| masked.place(span))
+}
+
+fn read_toml<'t>(text: &'t str, sink: &mut Sink) -> Result<Spanned<DeTable<'t>>, ()> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         return Ok(table);

@@ -258,6 +258,7 @@ pub struct LeafSpec {
 #[serde(rename_all = "kebab-case")]
 pub enum KeyKind {
     /// RSA with 2048 bits.
+    #[serde(rename = "rsa-2048")]
     Rsa2048,
     /// ECDSA on P-256.
     EcdsaP256,

@@ -184,6 +184,14 @@ impl<'i> Section<'i> {
         self.table.get(key).map(Spanned::get_ref)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    pub(crate) fn has_any(&self, keys: &[&str]) -> bool {
+        keys.iter().any(|key| self.table.contains_key(*key))
+    }
+
     /// All keys and values that are left.
     pub(crate) fn entries(self) -> impl Iterator<Item = (At<String>, Spanned<DeValue<'i>>)> {
         self.table.into_iter().map(|(key, value)| {

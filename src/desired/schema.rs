@@ -12,7 +12,7 @@ use crate::etcd::option::{self, Kind};
 pub fn cluster_file() -> Value {
     let generator = SchemaSettings::draft07().into_generator();
     let mut schema = generator.into_root_schema_for::<File>().to_value();
-    strip_null(&mut schema);
+    tidy(&mut schema);
     schema
 }
 
@@ -82,10 +82,18 @@ fn value_schema(kind: &Kind) -> Value {
     }
 }
 
-/// TOML has no null; an optional key is absent.
-fn strip_null(value: &mut Value) {
+/// TOML has no null: an optional key is absent. Doc comments are wrapped, and editors wrap by themselves.
+/// `format` names Rust's types.
+fn tidy(value: &mut Value) {
     match value {
         Value::Object(map) => {
+            // As a keyword these are strings; as names of keys they are schemas.
+            if map.get("format").is_some_and(Value::is_string) {
+                map.remove("format");
+            }
+            if let Some(Value::String(text)) = map.get_mut("description") {
+                *text = text.replace('\n', " ");
+            }
             if let Some(Value::Array(types)) = map.get_mut("type") {
                 types.retain(|t| t != "null");
                 if let [only] = types.as_slice() {
@@ -102,9 +110,9 @@ fn strip_null(value: &mut Value) {
                     map.insert("allOf".to_owned(), Value::Array(vec![only]));
                 }
             }
-            map.values_mut().for_each(strip_null);
+            map.values_mut().for_each(tidy);
         }
-        Value::Array(items) => items.iter_mut().for_each(strip_null),
+        Value::Array(items) => items.iter_mut().for_each(tidy),
         _ => {}
     }
 }

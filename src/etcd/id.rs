@@ -90,7 +90,10 @@ mod tests {
         // What every etcd prints for `etcd` without flags: name=default, http://localhost:2380, token etcd-cluster.
         let member = bootstrap_member_id(["http://localhost:2380"], "etcd-cluster");
         assert_eq!(member.to_string(), "8e9e05c52164694d");
-        assert_eq!(bootstrap_cluster_id([member]).to_string(), "cdf818194e3a8c32");
+        assert_eq!(
+            bootstrap_cluster_id([member]).to_string(),
+            "cdf818194e3a8c32"
+        );
     }
 
     #[test]

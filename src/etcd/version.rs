@@ -37,6 +37,9 @@ const fn v3(minor: u64) -> Minor {
 /// The minors whose options, hops and faults are known here, oldest first.
 pub const KNOWN_MINORS: [Minor; 4] = [v3(4), v3(5), v3(6), v3(7)];
 
+/// The version for a new cluster.
+pub const RECOMMENDED: &str = "3.6.14";
+
 /// What to do about a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -218,6 +221,12 @@ mod tests {
         assert_eq!(notes(&version("3.5.33")).count(), 0);
         assert_eq!(notes(&version("3.6.14")).count(), 0);
         assert_eq!(notes(&version("3.4.45")).count(), 1);
+    }
+
+    #[test]
+    fn nothing_is_said_about_the_recommended_version() {
+        assert_eq!(notes(&version(RECOMMENDED)).count(), 0);
+        assert!(is_known(&version(RECOMMENDED)));
     }
 
     #[test]

@@ -10,13 +10,22 @@ use crate::etcd::wal;
 use crate::observed::certificate::parse_certificate;
 use crate::observed::etcd::EtcdState;
 use crate::observed::host::{
-    BinaryFact, DataDir, FileFact, FileStat, FilesystemFact, HostFacts, HostUnknown, Listener, Os, UnitFact,
+    BinaryFact, DataDir, FileFact, FileStat, FilesystemFact, HostFacts, HostUnknown, Listener, Os,
+    UnitFact,
 };
 use crate::observed::marker::MarkerState;
 
 /// Commands without which nothing can be done on a host.
-const NEEDED: [&str; 8] =
-    ["base64", "findmnt", "flock", "mktemp", "sha256sum", "stat", "systemctl", "timeout"];
+const NEEDED: [&str; 8] = [
+    "base64",
+    "findmnt",
+    "flock",
+    "mktemp",
+    "sha256sum",
+    "stat",
+    "systemctl",
+    "timeout",
+];
 
 /// What a probe found, and what is worth remembering for the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +105,8 @@ impl Reader {
                     changed_at: changed.parse().unwrap_or(0),
                     ..FileStat::default()
                 };
-                self.stats.insert((*path).into(), ((*kind).into(), stat, (*identity).into()));
+                self.stats
+                    .insert((*path).into(), ((*kind).into(), stat, (*identity).into()));
             }
             ("sha", [sum, path]) if sum.len() == 64 => {
                 self.sums.insert((*path).into(), (*sum).into());
@@ -139,7 +149,9 @@ impl Reader {
                     match pair.split_once('=') {
                         Some(("TARGET", value)) => self.filesystem.mount = value.into(),
                         Some(("FSTYPE", value)) => self.filesystem.fstype = value.into(),
-                        Some(("UUID", value)) if !value.is_empty() => self.filesystem.uuid = Some(value.into()),
+                        Some(("UUID", value)) if !value.is_empty() => {
+                            self.filesystem.uuid = Some(value.into())
+                        }
                         _ => {}
                     }
                 }
@@ -185,13 +197,17 @@ impl Reader {
         let unsupported = |what: String| Err(HostUnknown::Unsupported(what));
         let (system, machine) = self.kernel.split_once(' ').unwrap_or((&self.kernel, ""));
         if system != "Linux" {
-            return unsupported(format!("it runs {system}; Quorate needs Linux with systemd"));
+            return unsupported(format!(
+                "it runs {system}; Quorate needs Linux with systemd"
+            ));
         }
         if !self.systemd {
             return unsupported("systemd is not its init; Quorate needs Linux with systemd".into());
         }
-        let missing: Vec<&str> =
-            NEEDED.into_iter().filter(|tool| !self.tools.contains(*tool)).collect();
+        let missing: Vec<&str> = NEEDED
+            .into_iter()
+            .filter(|tool| !self.tools.contains(*tool))
+            .collect();
         if !missing.is_empty() {
             return unsupported(format!(
                 "it lacks {}: install coreutils and util-linux",
@@ -211,20 +227,29 @@ impl Reader {
         .to_owned();
         let mut remembered = BTreeMap::new();
         for path in &spec.large {
-            if let (Some((_, _, identity)), Some(sum)) = (self.stats.get(path), self.sums.get(path)) {
+            if let (Some((_, _, identity)), Some(sum)) = (self.stats.get(path), self.sums.get(path))
+            {
                 remembered.insert(
                     path.clone(),
                     Remembered {
                         stat: identity.clone(),
                         sha256: sum.clone(),
-                        version: self.versions.get(path).filter(|version| !version.is_empty()).cloned(),
+                        version: self
+                            .versions
+                            .get(path)
+                            .filter(|version| !version.is_empty())
+                            .cloned(),
                     },
                 );
             }
         }
         let binary = self.sums.get(&spec.etcd).map(|sha256| BinaryFact {
             path: spec.etcd.clone(),
-            version: self.versions.get(&spec.etcd).filter(|version| !version.is_empty()).cloned(),
+            version: self
+                .versions
+                .get(&spec.etcd)
+                .filter(|version| !version.is_empty())
+                .cloned(),
             sha256: sha256.clone(),
         });
         let files = spec
@@ -273,9 +298,14 @@ impl Reader {
             "regular file" | "regular empty file" => {
                 stat.sha256 = self.sums.get(path).cloned();
                 let text = self.texts.get(path);
-                if spec.certificates.iter().any(|certificate| certificate == path) {
-                    stat.certificate =
-                        Some(parse_certificate(text.map(String::as_str).unwrap_or_default()));
+                if spec
+                    .certificates
+                    .iter()
+                    .any(|certificate| certificate == path)
+                {
+                    stat.certificate = Some(parse_certificate(
+                        text.map(String::as_str).unwrap_or_default(),
+                    ));
                 } else {
                     stat.text = text.cloned();
                 }
@@ -317,24 +347,44 @@ mod tests {
 
     #[test]
     fn this_machine_answers_the_probe() {
-        let output = std::process::Command::new("sh").arg("-c").arg(spec().script()).output().unwrap();
+        let output = std::process::Command::new("sh")
+            .arg("-c")
+            .arg(spec().script())
+            .output()
+            .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        assert!(text.ends_with("end\n"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            text.ends_with("end\n"),
+            "{text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         assert!(text.contains("arch\tLinux "));
     }
 
     #[test]
     fn a_cut_off_answer_is_no_answer() {
-        assert!(matches!(read("clock\t1\nuid\t0\n", &spec(), 0), Err(HostUnknown::Probe(_))));
+        assert!(matches!(
+            read("clock\t1\nuid\t0\n", &spec(), 0),
+            Err(HostUnknown::Probe(_))
+        ));
     }
 
     #[test]
     fn not_root_and_not_systemd_are_said() {
-        let tools: String = NEEDED.iter().map(|tool| format!("tool\t{tool}\n")).collect();
+        let tools: String = NEEDED
+            .iter()
+            .map(|tool| format!("tool\t{tool}\n"))
+            .collect();
         let answer = format!("arch\tLinux x86_64\nuid\t1000\nsystemd\t1\n{tools}end\n");
-        assert!(matches!(read(&answer, &spec(), 0), Err(HostUnknown::Privilege(_))));
+        assert!(matches!(
+            read(&answer, &spec(), 0),
+            Err(HostUnknown::Privilege(_))
+        ));
         let answer = format!("arch\tLinux x86_64\nuid\t0\n{tools}end\n");
-        assert!(matches!(read(&answer, &spec(), 0), Err(HostUnknown::Unsupported(_))));
+        assert!(matches!(
+            read(&answer, &spec(), 0),
+            Err(HostUnknown::Unsupported(_))
+        ));
     }
 
     proptest! {

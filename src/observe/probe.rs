@@ -54,18 +54,31 @@ pub const BINARIES: [&str; 3] = ["etcd", "etcdctl", "etcdutl"];
 
 impl ProbeSpec {
     /// What to look for on the host of a node.
-    pub fn new(desired: &Desired, layout: &Layout, remembered: BTreeMap<String, Remembered>) -> Self {
+    pub fn new(
+        desired: &Desired,
+        layout: &Layout,
+        remembered: BTreeMap<String, Remembered>,
+    ) -> Self {
         let mut spec = Self {
             unit: layout.unit.clone(),
             user: layout.user.clone(),
             etcd: layout.etcd.clone(),
-            large: BINARIES.iter().map(|name| format!("{}/{name}", layout.bin_dir)).collect(),
+            large: BINARIES
+                .iter()
+                .map(|name| format!("{}/{name}", layout.bin_dir))
+                .collect(),
             texts: BTreeMap::new(),
             certificates: vec![],
-            others: layout.directories.iter().map(|directory| directory.path.clone()).collect(),
+            others: layout
+                .directories
+                .iter()
+                .map(|directory| directory.path.clone())
+                .collect(),
             packages: match &desired.etcd.install {
                 Install::Package { names, .. } if !names.is_empty() => names.clone(),
-                Install::Package { .. } => ["etcd", "etcd-server", "etcd-client"].map(String::from).to_vec(),
+                Install::Package { .. } => ["etcd", "etcd-server", "etcd-client"]
+                    .map(String::from)
+                    .to_vec(),
                 _ => vec![],
             },
             data_dir: layout.data_dir.clone(),
@@ -74,13 +87,16 @@ impl ProbeSpec {
             remembered,
         };
         spec.others.push(layout.start_drop_in.path.clone());
-        spec.others.push(layout.start_drop_in.environment_path.clone());
+        spec.others
+            .push(layout.start_drop_in.environment_path.clone());
         for file in &layout.files {
             match &file.content {
                 Content::Text(text) => {
                     spec.texts.insert(file.path.clone(), sha256(text));
                 }
-                Content::Authority | Content::Certificate(_) => spec.certificates.push(file.path.clone()),
+                Content::Authority | Content::Certificate(_) => {
+                    spec.certificates.push(file.path.clone())
+                }
                 Content::Key(_) => spec.others.push(file.path.clone()),
             }
         }
@@ -96,13 +112,29 @@ impl ProbeSpec {
             .chain(self.texts.keys())
             .chain(&self.certificates)
             .chain(&self.others);
-        let _ = writeln!(s, "stat --printf='stat\\t%F\\t%a\\t%U\\t%G\\t%s\\t%Z\\t%d:%i:%s:%z\\t%n\\n' -- {} 2>/dev/null", words(paths.map(String::as_str)));
+        let _ = writeln!(
+            s,
+            "stat --printf='stat\\t%F\\t%a\\t%U\\t%G\\t%s\\t%Z\\t%d:%i:%s:%z\\t%n\\n' -- {} 2>/dev/null",
+            words(paths.map(String::as_str))
+        );
         for path in &self.large {
             let (stat, sha256, version) = match self.remembered.get(path) {
-                Some(known) => (known.stat.as_str(), known.sha256.as_str(), known.version.as_deref().unwrap_or("")),
+                Some(known) => (
+                    known.stat.as_str(),
+                    known.sha256.as_str(),
+                    known.version.as_deref().unwrap_or(""),
+                ),
                 None => ("", "", ""),
             };
-            let _ = writeln!(s, "q_large {} {} {} {} {}", word(path), word(stat), word(sha256), word(version), u8::from(*path == self.etcd));
+            let _ = writeln!(
+                s,
+                "q_large {} {} {} {} {}",
+                word(path),
+                word(stat),
+                word(sha256),
+                word(version),
+                u8::from(*path == self.etcd)
+            );
         }
         for (path, digest) in &self.texts {
             let _ = writeln!(s, "q_text {} {}", word(path), word(digest));
@@ -111,12 +143,20 @@ impl ProbeSpec {
             let _ = writeln!(s, "q_text {} -", word(path));
         }
         let _ = writeln!(s, "q_marker {}", word(marker::PATH));
-        let _ = writeln!(s, "id -u {} >/dev/null 2>&1 && printf 'user\\t1\\n'", word(&self.user));
+        let _ = writeln!(
+            s,
+            "id -u {} >/dev/null 2>&1 && printf 'user\\t1\\n'",
+            word(&self.user)
+        );
         let _ = writeln!(s, "q_unit {} {}", word(&self.unit), word(&self.etcd));
         let _ = writeln!(s, "q_data {} {}", word(&self.data_dir), word(&self.wal_dir));
         let _ = writeln!(s, "q_ports {:04X} {:04X}", self.ports[0], self.ports[1]);
         if !self.packages.is_empty() {
-            let _ = writeln!(s, "q_packages {}", words(self.packages.iter().map(String::as_str)));
+            let _ = writeln!(
+                s,
+                "q_packages {}",
+                words(self.packages.iter().map(String::as_str))
+            );
         }
         s.push_str("printf 'end\\n'\n");
         s
@@ -219,4 +259,3 @@ for tool in base64 sha256sum stat flock findmnt systemctl timeout mktemp tar gzi
   if command -v "$tool" >/dev/null 2>&1; then printf 'tool\t%s\n' "$tool"; fi
 done
 "##;
-

@@ -43,7 +43,11 @@ pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
     for (host, differences) in hosts.iter().zip(differences) {
         prepare_host(inputs, draft, host, differences, &generation, &claims);
     }
-    let ready: BTreeSet<ActionId> = draft.actions.iter().map(|action| action.id.clone()).collect();
+    let ready: BTreeSet<ActionId> = draft
+        .actions
+        .iter()
+        .map(|action| action.id.clone())
+        .collect();
     let mut starts = BTreeSet::new();
     for host in &hosts {
         if let Some(action) = start(inputs, host, &generation, ready.clone()) {
@@ -58,6 +62,10 @@ pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
         kind: ActionKind::Form(Form {
             cluster_id,
             members: hosts.len(),
+            unit: hosts
+                .first()
+                .map(|host| host.layout.unit.clone())
+                .unwrap_or_default(),
         }),
         because: vec![],
         needs: if starts.is_empty() { ready } else { starts },
@@ -109,7 +117,12 @@ fn generation(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Generation> {
         .desired
         .nodes
         .iter()
-        .map(|node| (node.name.clone(), runtime::layout(inputs.desired, node).peer_url))
+        .map(|node| {
+            (
+                node.name.clone(),
+                runtime::layout(inputs.desired, node).peer_url,
+            )
+        })
         .collect();
     let mut frozen: Vec<&Generation> = Vec::new();
     let mut started = false;
@@ -117,7 +130,10 @@ fn generation(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Generation> {
         started |= matches!(facts.data, DataDir::Wal(_) | DataDir::Unreadable(_));
         if let Some(marker) = facts.marker.get() {
             started |= marker.generation.phase >= Phase::Started;
-            if !frozen.iter().any(|other| other.nonce == marker.generation.nonce) {
+            if !frozen
+                .iter()
+                .any(|other| other.nonce == marker.generation.nonce)
+            {
                 frozen.push(&marker.generation);
             }
         }
@@ -183,7 +199,10 @@ fn check_data(host: &Host<'_>, generation: &Generation, draft: &mut Draft) {
         DataDir::Wal(_) => {}
         DataDir::Unreadable(error) => draft.block(
             node,
-            format!("{} holds a WAL that cannot be read: {error}", host.layout.data_dir),
+            format!(
+                "{} holds a WAL that cannot be read: {error}",
+                host.layout.data_dir
+            ),
             "move that data away if it is not needed, or give the node another data_dir or host",
         ),
         DataDir::Empty | DataDir::NoWal if started => draft.block(
@@ -204,7 +223,10 @@ fn check_data(host: &Host<'_>, generation: &Generation, draft: &mut Draft) {
 }
 
 fn claim_is_needed(inputs: &Inputs<'_>, host: &Host<'_>, generation: &Generation) -> bool {
-    let marker = markers::ahead(host, &markers::settled(inputs, host, generation.clone(), None));
+    let marker = markers::ahead(
+        host,
+        &markers::settled(inputs, host, generation.clone(), None),
+    );
     match host.facts.marker.get() {
         // A member that has been started keeps its marker, and with it the phase.
         Some(there) if there.generation.phase >= Phase::Started => false,
@@ -224,19 +246,20 @@ fn prepare_host(
     let name = &host.node.name;
     let mut needs = BTreeSet::new();
     let claim = ActionId::of_node(name, "claim");
-    let mut add = |verb: &str, kind: ActionKind, needs: &BTreeSet<ActionId>, changes: Vec<Change>| {
-        let id = ActionId::of_node(name, verb);
-        draft.actions.push(Action {
-            id: id.clone(),
-            node: Some(name.clone()),
-            kind,
-            because: vec![],
-            needs: needs.clone(),
-            changes,
-            margin: None,
-        });
-        id
-    };
+    let mut add =
+        |verb: &str, kind: ActionKind, needs: &BTreeSet<ActionId>, changes: Vec<Change>| {
+            let id = ActionId::of_node(name, verb);
+            draft.actions.push(Action {
+                id: id.clone(),
+                node: Some(name.clone()),
+                kind,
+                because: vec![],
+                needs: needs.clone(),
+                changes,
+                margin: None,
+            });
+            id
+        };
     if claims.contains(&claim) {
         let settled = markers::settled(inputs, host, generation.clone(), None);
         let kind = ActionKind::Claim(Claim {
@@ -250,17 +273,31 @@ fn prepare_host(
         add("install", ActionKind::Install(install), &needs, changes);
     }
     if let Some(prepare) = differences.prepare {
-        needs.insert(add("prepare", ActionKind::Prepare(prepare), &needs, vec![]));
+        let changes = host.prepare_changes(&prepare);
+        needs.insert(add(
+            "prepare",
+            ActionKind::Prepare(prepare),
+            &needs,
+            changes,
+        ));
     }
-    if let Some(configure) =
-        Differences::configure(&differences.files, &differences.leftovers, &host.layout, host.facts)
-    {
+    if let Some(configure) = Differences::configure(
+        &differences.files,
+        &differences.leftovers,
+        &host.layout,
+        host.facts,
+    ) {
         let changes = differences
             .files
             .into_iter()
             .flat_map(|file| file.changes)
             .collect();
-        add("configure", ActionKind::Configure(configure), &needs, changes);
+        add(
+            "configure",
+            ActionKind::Configure(configure),
+            &needs,
+            changes,
+        );
     }
 }
 
@@ -300,7 +337,11 @@ fn start(
                     wal_dir: host.layout.wal_files_dir(),
                     leftover: (
                         host.layout.member_dir(),
-                        format!("{}.quorate-{}", host.layout.member_dir(), super::destroy::stamp(inputs.now)),
+                        format!(
+                            "{}.quorate-{}",
+                            host.layout.member_dir(),
+                            super::destroy::stamp(inputs.now)
+                        ),
                     ),
                     marker: markers::settled(inputs, host, started, None),
                 }),

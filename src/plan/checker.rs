@@ -8,8 +8,11 @@ use crate::action::{Action, ActionId, ActionKind};
 pub fn check(actions: &[Action]) -> Result<(), Vec<String>> {
     let mut faults = Vec::new();
     let before = all_before(actions);
-    let position: BTreeMap<&ActionId, usize> =
-        actions.iter().enumerate().map(|(at, action)| (&action.id, at)).collect();
+    let position: BTreeMap<&ActionId, usize> = actions
+        .iter()
+        .enumerate()
+        .map(|(at, action)| (&action.id, at))
+        .collect();
     for (at, action) in actions.iter().enumerate() {
         for need in &action.needs {
             if position.get(need).is_none_or(|other| *other >= at) {
@@ -17,15 +20,28 @@ pub fn check(actions: &[Action]) -> Result<(), Vec<String>> {
             }
         }
     }
-    let of_kind = |wanted: fn(&ActionKind) -> bool| actions.iter().filter(move |action| wanted(&action.kind));
-    let destroys = of_kind(|kind| matches!(kind, ActionKind::Stop(_) | ActionKind::SetAside(_) | ActionKind::Clean(_))).count();
+    let of_kind =
+        |wanted: fn(&ActionKind) -> bool| actions.iter().filter(move |action| wanted(&action.kind));
+    let destroys = of_kind(|kind| {
+        matches!(
+            kind,
+            ActionKind::Stop(_) | ActionKind::SetAside(_) | ActionKind::Clean(_)
+        )
+    })
+    .count();
     if destroys > 0 && destroys != actions.len() {
         faults.push("a plan that destroys does something else too".into());
     }
     // Q12: no member starts before the facts are frozen on every host of the bootstrap.
     for start in of_kind(|kind| matches!(kind, ActionKind::Bootstrap(_))) {
         for other in of_kind(|kind| {
-            matches!(kind, ActionKind::Claim(_) | ActionKind::Install(_) | ActionKind::Configure(_) | ActionKind::Prepare(_))
+            matches!(
+                kind,
+                ActionKind::Claim(_)
+                    | ActionKind::Install(_)
+                    | ActionKind::Configure(_)
+                    | ActionKind::Prepare(_)
+            )
         }) {
             if !before[&start.id].contains(&other.id) {
                 faults.push(format!("{} does not wait for {}", start.id, other.id));
@@ -45,7 +61,9 @@ pub fn check(actions: &[Action]) -> Result<(), Vec<String>> {
     for action in actions {
         let earlier = &before[&action.id];
         let of_same_node = |wanted: fn(&ActionKind) -> bool| {
-            actions.iter().find(|other| other.node == action.node && wanted(&other.kind))
+            actions
+                .iter()
+                .find(|other| other.node == action.node && wanted(&other.kind))
         };
         match &action.kind {
             ActionKind::Claim(_) | ActionKind::Form(_) | ActionKind::Stop(_) => {}
@@ -82,12 +100,19 @@ pub fn check(actions: &[Action]) -> Result<(), Vec<String>> {
             }
             for start in of_kind(|kind| matches!(kind, ActionKind::Start(_))) {
                 if !earlier.contains(&start.id) {
-                    faults.push(format!("{} comes before the dead member of {} is started", action.id, start.id));
+                    faults.push(format!(
+                        "{} comes before the dead member of {} is started",
+                        action.id, start.id
+                    ));
                 }
             }
         }
     }
-    if faults.is_empty() { Ok(()) } else { Err(faults) }
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(faults)
+    }
 }
 
 fn all_before(actions: &[Action]) -> BTreeMap<&ActionId, BTreeSet<&ActionId>> {

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use super::host::{Differences, FileDifference, Host};
 use super::{Blocked, Draft, Goal, Inputs, markers};
-use crate::desired::model::VersionSpec;
 use crate::action::marker::{Claim, Record};
 use crate::action::restart::Restart;
 use crate::action::start::Start;
 use crate::action::unit::Enable;
 use crate::action::{Action, ActionId, ActionKind, Change};
+use crate::desired::model::VersionSpec;
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::etcd::wal::WalIdentity;
 use crate::observed::etcd::{ClusterView, EtcdState};
@@ -36,7 +36,11 @@ pub(super) fn situation(inputs: &Inputs<'_>) -> Situation {
             Some(marker) => marker.generation.phase == Phase::Complete,
             None => false,
         });
-    if living { Situation::Living } else { Situation::Blank }
+    if living {
+        Situation::Living
+    } else {
+        Situation::Blank
+    }
 }
 
 /// A change of one attribute.
@@ -65,7 +69,10 @@ pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
     if let Some(other) = view.cluster_ids.iter().find(|id| **id != known.cluster_id) {
         draft.block(
             None,
-            format!("a host answers for cluster {other}; this one is {}", known.cluster_id),
+            format!(
+                "a host answers for cluster {other}; this one is {}",
+                known.cluster_id
+            ),
             "compare the nodes' addresses with the hosts; no member is touched meanwhile",
         );
         return;
@@ -102,7 +109,9 @@ pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
 fn agree(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Known> {
     let mut found: Option<Known> = None;
     for (node, facts) in inputs.observed.known() {
-        let Some(marker) = facts.marker.get() else { continue };
+        let Some(marker) = facts.marker.get() else {
+            continue;
+        };
         if marker.cluster != inputs.desired.cluster.name {
             draft.block(
                 Some(node),
@@ -111,7 +120,8 @@ fn agree(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Known> {
             );
             continue;
         }
-        let (Phase::Complete, Some(cluster_id)) = (marker.generation.phase, marker.cluster_id) else {
+        let (Phase::Complete, Some(cluster_id)) = (marker.generation.phase, marker.cluster_id)
+        else {
             continue;
         };
         match &found {
@@ -154,7 +164,9 @@ fn membership(inputs: &Inputs<'_>, draft: &mut Draft, view: &ClusterView) {
     for member in &view.members {
         let wanted = inputs.desired.nodes.iter().any(|node| {
             node.name == member.name
-                || member.peer_urls.contains(&runtime::layout(inputs.desired, node).peer_url)
+                || member
+                    .peer_urls
+                    .contains(&runtime::layout(inputs.desired, node).peer_url)
         });
         if !wanted {
             draft.block(
@@ -162,7 +174,11 @@ fn membership(inputs: &Inputs<'_>, draft: &mut Draft, view: &ClusterView) {
                 format!(
                     "member {} ({}, {}) is not in the cluster file",
                     member.id,
-                    if member.name.is_empty() { "never started" } else { &member.name },
+                    if member.name.is_empty() {
+                        "never started"
+                    } else {
+                        &member.name
+                    },
                     member.peer_urls.join(",")
                 ),
                 remedy,
@@ -171,9 +187,10 @@ fn membership(inputs: &Inputs<'_>, draft: &mut Draft, view: &ClusterView) {
     }
     for node in &inputs.desired.nodes {
         let layout = runtime::layout(inputs.desired, node);
-        let member = view.members.iter().find(|member| {
-            member.name == node.name || member.peer_urls.contains(&layout.peer_url)
-        });
+        let member = view
+            .members
+            .iter()
+            .find(|member| member.name == node.name || member.peer_urls.contains(&layout.peer_url));
         match member {
             None => draft.block(
                 Some(&node.name),
@@ -193,7 +210,9 @@ fn membership(inputs: &Inputs<'_>, draft: &mut Draft, view: &ClusterView) {
         }
     }
     for alarm in &view.alarms {
-        draft.warnings.push(format!("member {} raises {}", alarm.member_id, alarm.kind));
+        draft
+            .warnings
+            .push(format!("member {} raises {}", alarm.member_id, alarm.kind));
     }
 }
 
@@ -231,7 +250,8 @@ fn member_of(host: &Host<'_>, known: &Known, draft: &mut Draft) -> Option<WalIde
             None
         }
         DataDir::Empty | DataDir::NoWal => {
-            let moved = marker.is_some_and(|marker| marker.filesystem != host.facts.filesystem.uuid);
+            let moved =
+                marker.is_some_and(|marker| marker.filesystem != host.facts.filesystem.uuid);
             let (reason, remedy) = match marker {
                 Some(_) => (
                     format!(
@@ -280,12 +300,22 @@ fn converge_host(
     }
     let mut generation = known.generation.clone();
     generation.phase = Phase::Complete;
-    let settled = markers::settled(inputs, host, generation, Some((wal.cluster_id, wal.member_id)));
+    let settled = markers::settled(
+        inputs,
+        host,
+        generation,
+        Some((wal.cluster_id, wal.member_id)),
+    );
     let reasons = restart_reasons(host, &differences);
     let up = host.facts.unit.is_up();
-    let mut add = Adder { draft, name, claim: None };
+    let mut add = Adder {
+        draft,
+        name,
+        claim: None,
+    };
 
-    let marker_differs = host.facts.marker.get().map(|marker| marker.canonical()) != Some(settled.clone());
+    let marker_differs =
+        host.facts.marker.get().map(|marker| marker.canonical()) != Some(settled.clone());
     let enabled = host.facts.unit.file_state == "enabled";
     let work = differences.prepare.is_some()
         || differences.install.is_some()
@@ -302,19 +332,34 @@ fn converge_host(
     let ahead = markers::ahead(host, &settled);
     if work && host.facts.marker.get().map(|marker| marker.canonical()) != Some(ahead.clone()) {
         let fresh = host.facts.marker.get().is_none();
-        add.claim = Some(add.action("claim", ActionKind::Claim(Claim { marker: ahead, fresh }), [], vec![]));
+        add.claim = Some(add.action(
+            "claim",
+            ActionKind::Claim(Claim {
+                marker: ahead,
+                fresh,
+            }),
+            [],
+            vec![],
+        ));
     }
     let restarting = up && !reasons.is_empty();
     let mut before: BTreeSet<ActionId> = BTreeSet::new();
     if let Some(mut install) = differences.install {
         install.staged = restarting;
-        let old = host.facts.binary.as_ref().and_then(|binary| binary.version.clone());
+        let old = host
+            .facts
+            .binary
+            .as_ref()
+            .and_then(|binary| binary.version.clone());
         let changes = vec![change_of("version", old, &install.version)];
         before.insert(add.action("install", ActionKind::Install(install), [], changes));
     }
     let staged = before.clone();
     if let Some(prepare) = differences.prepare {
-        before.insert(add.action("prepare", ActionKind::Prepare(prepare), [], vec![]));
+        before.insert({
+            let changes = host.prepare_changes(&prepare);
+            add.action("prepare", ActionKind::Prepare(prepare), [], changes)
+        });
     }
     let (switched, written): (Vec<FileDifference>, Vec<FileDifference>) = differences
         .files
@@ -325,17 +370,30 @@ fn converge_host(
     {
         let changes = written.into_iter().flat_map(|file| file.changes).collect();
         let needs = before.clone();
-        before.insert(add.action("configure", ActionKind::Configure(configure), needs, changes));
+        before.insert(add.action(
+            "configure",
+            ActionKind::Configure(configure),
+            needs,
+            changes,
+        ));
     }
     if !enabled {
         let unmask = host.facts.unit.file_state.starts_with("masked");
-        let kind = ActionKind::Enable(Enable { unit: host.layout.unit.clone(), unmask });
+        let kind = ActionKind::Enable(Enable {
+            unit: host.layout.unit.clone(),
+            unmask,
+        });
         let state = match host.facts.unit.file_state.as_str() {
             "" => None,
             state => Some(state.to_owned()),
         };
         let needs = before.clone();
-        before.insert(add.action("enable", kind, needs, vec![change_of("unit", state, "enabled")]));
+        before.insert(add.action(
+            "enable",
+            kind,
+            needs,
+            vec![change_of("unit", state, "enabled")],
+        ));
     }
     let mut switched_paths = Vec::new();
     if !up {
@@ -346,37 +404,71 @@ fn converge_host(
         });
         let state = host.facts.unit.active.clone();
         let needs = before.clone();
-        before.insert(add.action("start", kind, needs, vec![change_of("state", Some(state), "active")]));
+        before.insert(add.action(
+            "start",
+            kind,
+            needs,
+            vec![change_of("state", Some(state), "active")],
+        ));
     } else if restarting {
         let restart = Restart {
             unit: host.layout.unit.clone(),
             member: wal.member_id,
             files: switched.iter().map(|file| file.write.clone()).collect(),
-            binaries: if staged.is_empty() { vec![] } else { binaries(host) },
-            allow_downtime: matches!(inputs.intent.goal, Goal::Converge { allow_downtime: true }),
+            binaries: if staged.is_empty() {
+                vec![]
+            } else {
+                binaries(host)
+            },
+            allow_downtime: matches!(
+                inputs.intent.goal,
+                Goal::Converge {
+                    allow_downtime: true
+                }
+            ),
             reasons,
         };
         switched_paths = restart.switched();
         let mut changes: Vec<Change> = switched.into_iter().flat_map(|file| file.changes).collect();
-        changes.extend(restart.reasons.iter().map(|reason| change_of("running", Some(reason.clone()), "as configured")));
+        changes.extend(
+            restart
+                .reasons
+                .iter()
+                .map(|reason| change_of("running", Some(reason.clone()), "as configured")),
+        );
         let needs = before.clone();
         before.insert(add.action("restart", ActionKind::Restart(restart), needs, changes));
     }
-    let kind = ActionKind::Record(Record { marker: settled, settled: switched_paths });
+    let kind = ActionKind::Record(Record {
+        marker: settled,
+        settled: switched_paths,
+    });
     let needs = before.clone();
     add.action("record", kind, needs, vec![]);
 }
 
 /// Another version of etcd is a change of its own, with rules of its own (Q16).
 fn version_change(host: &Host<'_>) -> Option<Blocked> {
-    let VersionSpec::Exact(wanted) = &host.desired.etcd.version else { return None };
-    let EtcdState::Answered(answer) = &host.facts.etcd else { return None };
+    let VersionSpec::Exact(wanted) = &host.desired.etcd.version else {
+        return None;
+    };
+    let EtcdState::Answered(answer) = &host.facts.etcd else {
+        return None;
+    };
     let running = answer.status.version.parse::<semver::Version>().ok()?;
     if running == *wanted {
         return None;
     }
-    let archive = host.operator.archives.get(&host.facts.arch).and_then(|archive| archive.as_ref().ok());
-    let marked = host.facts.marker.get().and_then(|marker| marker.archive.as_ref());
+    let archive = host
+        .operator
+        .archives
+        .get(&host.facts.arch)
+        .and_then(|archive| archive.as_ref().ok());
+    let marked = host
+        .facts
+        .marker
+        .get()
+        .and_then(|marker| marker.archive.as_ref());
     // The file asks for what it asked for before: somebody replaced the binary on the host.
     if archive.is_some_and(|archive| Some(&archive.sha256) == marked) {
         return None;
@@ -423,8 +515,13 @@ impl Adder<'_> {
 /// Files that a running member reads only when it starts.
 fn switches(layout: &Layout, file: &FileDifference) -> bool {
     use crate::runtime::Content;
-    !matches!(file.write.content, Content::Certificate(_) | Content::Key(_))
-        && layout.files.iter().any(|known| known.path == file.write.path)
+    !matches!(
+        file.write.content,
+        Content::Certificate(_) | Content::Key(_)
+    ) && layout
+        .files
+        .iter()
+        .any(|known| known.path == file.write.path)
 }
 
 fn binaries(host: &Host<'_>) -> Vec<String> {
@@ -466,6 +563,11 @@ fn restart_reasons(host: &Host<'_>, differences: &Differences) -> Vec<String> {
             reasons.push("runs another binary".into());
         }
     }
+    for file in &differences.files {
+        if matches!(file.write.content, crate::runtime::Content::Authority) && file.was_in_force {
+            reasons.push(format!("was started with another {}", file.write.path));
+        }
+    }
     let unit_path = host
         .layout
         .files
@@ -473,31 +575,54 @@ fn restart_reasons(host: &Host<'_>, differences: &Differences) -> Vec<String> {
         .map(|file| file.path.as_str())
         .find(|path| path.ends_with(&format!("/{}", host.layout.unit)));
     if let (Some(path), true) = (unit_path, facts.unit.is_up()) {
-        let differs = differences.files.iter().find(|file| file.write.path == path);
+        let differs = differences
+            .files
+            .iter()
+            .find(|file| file.write.path == path);
         let pending = facts
             .marker
             .get()
             .and_then(|marker| marker.files.get(path))
             .is_some_and(|file| file.previous.is_some());
-        let written_since = match (facts.files.get(path).and_then(FileFact::file), facts.unit.started_at) {
+        let written_since = match (
+            facts.files.get(path).and_then(FileFact::file),
+            facts.unit.started_at,
+        ) {
             (Some(stat), Some(started_at)) => stat.changed_at >= started_at,
             _ => false,
         };
-        if differs.is_some_and(|file| file.asked_for || file.was_in_force) || (pending && written_since) {
-            reasons.push(format!("was started by another version of {}", host.layout.unit));
+        if differs.is_some_and(|file| file.asked_for || file.was_in_force)
+            || (pending && written_since)
+        {
+            reasons.push(format!(
+                "was started by another version of {}",
+                host.layout.unit
+            ));
         }
     }
     reasons
 }
 
 /// Something is wrong that a plan does not mend.
-fn health_note(draft: &mut Draft, node: &str, facts: &HostFacts, view: &ClusterView, member: MemberId) {
+fn health_note(
+    draft: &mut Draft,
+    node: &str,
+    facts: &HostFacts,
+    view: &ClusterView,
+    member: MemberId,
+) {
     match &facts.etcd {
-        EtcdState::Unknown(reason) => draft.warnings.push(format!("{node}: etcd runs, but could not be asked: {reason}")),
-        EtcdState::Silent => draft.warnings.push(format!("{node}: {member} runs, but does not answer")),
+        EtcdState::Unknown(reason) => draft.warnings.push(format!(
+            "{node}: etcd runs, but could not be asked: {reason}"
+        )),
+        EtcdState::Silent => draft
+            .warnings
+            .push(format!("{node}: {member} runs, but does not answer")),
         EtcdState::Answered(_) => {
             if let Some(why) = safety::unhealthy(view, member) {
-                draft.warnings.push(format!("{node}: member {member}: {why}"));
+                draft
+                    .warnings
+                    .push(format!("{node}: member {member}: {why}"));
             }
         }
     }
@@ -513,7 +638,9 @@ fn order_restarts(draft: &mut Draft, view: &ClusterView, starting: &[MemberId]) 
         .collect();
     let mut refused: Vec<(String, String, String)> = Vec::new();
     for action in &mut draft.actions {
-        let ActionKind::Restart(restart) = &action.kind else { continue };
+        let ActionKind::Restart(restart) = &action.kind else {
+            continue;
+        };
         action.needs.extend(starts.iter().cloned());
         match safety::may_stop(view, restart.member, starting, restart.allow_downtime) {
             Ok(margin) => action.margin = Some(margin),
@@ -525,13 +652,19 @@ fn order_restarts(draft: &mut Draft, view: &ClusterView, starting: &[MemberId]) 
                     _ => "repair the other members first, and plan again",
                 };
                 let node = action.node.clone().unwrap_or_default();
-                refused.push((node, format!("{} cannot be restarted: {refusal}", restart.unit), remedy.into()));
+                refused.push((
+                    node,
+                    format!("{} cannot be restarted: {refusal}", restart.unit),
+                    remedy.into(),
+                ));
             }
         }
     }
     for (node, reason, remedy) in refused {
         // Without its restart a host is left alone: half a change would come to life at the next crash (Q15).
-        draft.actions.retain(|action| action.node.as_deref() != Some(&node));
+        draft
+            .actions
+            .retain(|action| action.node.as_deref() != Some(&node));
         draft.block(Some(&node), reason, remedy);
     }
 }

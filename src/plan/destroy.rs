@@ -15,7 +15,9 @@ use crate::observed::marker::{Marker, MarkerState};
 /// `20261121T101500Z`, for the names of what is moved aside.
 pub(super) fn stamp(now: OffsetDateTime) -> String {
     now.to_offset(time::UtcOffset::UTC)
-        .format(format_description!("[year][month][day]T[hour][minute][second]Z"))
+        .format(format_description!(
+            "[year][month][day]T[hour][minute][second]Z"
+        ))
         .unwrap_or_default()
 }
 
@@ -75,7 +77,8 @@ fn host(inputs: &Inputs<'_>, draft: &mut Draft, node: &str, facts: &HostFacts, m
         );
     }
     let mut aside = Vec::new();
-    if facts.data != DataDir::Empty {
+    // The data directory of the marker may not be that of the file: what is not there is not moved.
+    if facts.data != DataDir::Empty || !absent {
         let suffix = format!("quorate-destroyed-{}", stamp(inputs.now));
         let member = format!("{}/member", marker.data_dir);
         let mut set_aside = SetAside {

@@ -45,7 +45,10 @@ pub fn facts(desired: &Desired, observed: &Observed) -> BTreeMap<String, String>
         );
     }
     if let Some(authority) = &observed.operator.authority {
-        facts.insert("authority".into(), authority.current.fingerprint_sha256.clone());
+        facts.insert(
+            "authority".into(),
+            authority.current.fingerprint_sha256.clone(),
+        );
     }
     for (node, state) in &observed.hosts {
         let mut put = |what: &str, value: String| {
@@ -62,7 +65,11 @@ pub fn facts(desired: &Desired, observed: &Observed) -> BTreeMap<String, String>
             "{} {} {}",
             member.name,
             member.peer_urls.join(","),
-            if member.is_learner { "learner" } else { "voter" }
+            if member.is_learner {
+                "learner"
+            } else {
+                "voter"
+            }
         );
         facts.insert(format!("member {}", member.id), what);
         facts.insert(
@@ -81,7 +88,10 @@ pub fn facts(desired: &Desired, observed: &Observed) -> BTreeMap<String, String>
 
 fn host_facts(host: &HostFacts, put: &mut impl FnMut(&str, String)) {
     put("host", "reachable".into());
-    put("system", format!("{} {} {}", host.os.id, host.os.version_id, host.arch));
+    put(
+        "system",
+        format!("{} {} {}", host.os.id, host.os.version_id, host.arch),
+    );
     put("user", if host.user { "present" } else { "absent" }.into());
     put(
         "marker",
@@ -118,7 +128,10 @@ fn host_facts(host: &HostFacts, put: &mut impl FnMut(&str, String)) {
     );
     put("drop-ins", host.unit.drop_ins.join(" "));
     if let Some(environment) = &host.unit.environment {
-        put("running options", sha256(serde_json::to_string(environment).unwrap_or_default()));
+        put(
+            "running options",
+            sha256(serde_json::to_string(environment).unwrap_or_default()),
+        );
     }
     if let Some(running) = &host.unit.running_sha256 {
         put("running binary", running.clone());
@@ -142,10 +155,21 @@ fn host_facts(host: &HostFacts, put: &mut impl FnMut(&str, String)) {
             DataDir::Unreadable(_) => "unreadable".into(),
         },
     );
-    put("file system", host.filesystem.uuid.clone().unwrap_or_else(|| host.filesystem.mount.clone()));
+    put(
+        "file system",
+        host.filesystem
+            .uuid
+            .clone()
+            .unwrap_or_else(|| host.filesystem.mount.clone()),
+    );
     put(
         "clock",
-        if host.clock_offset_ms.abs() > MAX_SKEW_MS { "skewed" } else { "in step" }.into(),
+        if host.clock_offset_ms.abs() > MAX_SKEW_MS {
+            "skewed"
+        } else {
+            "in step"
+        }
+        .into(),
     );
     for listener in host.listeners.iter().filter(|listener| !listener.ours) {
         put(&format!("port {}", listener.port), "taken".into());

@@ -28,7 +28,10 @@ fn graph(actions: &[Action]) -> Result<(Graph<'_>, BTreeMap<&ActionId, NodeIndex
     let mut graph = DiGraph::new();
     let mut index = BTreeMap::new();
     for action in actions {
-        if index.insert(&action.id, graph.add_node(&action.id)).is_some() {
+        if index
+            .insert(&action.id, graph.add_node(&action.id))
+            .is_some()
+        {
             return Err(GraphError::Twice(action.id.clone()));
         }
     }
@@ -47,17 +50,23 @@ fn graph(actions: &[Action]) -> Result<(Graph<'_>, BTreeMap<&ActionId, NodeIndex
 pub fn sort(actions: Vec<Action>) -> Result<Vec<Action>, GraphError> {
     {
         let (graph, _) = graph(&actions)?;
-        toposort(&graph, None).map_err(|cycle| GraphError::Cycle(graph[cycle.node_id()].clone()))?;
+        toposort(&graph, None)
+            .map_err(|cycle| GraphError::Cycle(graph[cycle.node_id()].clone()))?;
     }
     // toposort's own order depends on the order of insertion; a ready list by name does not.
-    let mut waiting: BTreeMap<ActionId, Action> =
-        actions.into_iter().map(|action| (action.id.clone(), action)).collect();
+    let mut waiting: BTreeMap<ActionId, Action> = actions
+        .into_iter()
+        .map(|action| (action.id.clone(), action))
+        .collect();
     let mut dependants: BTreeMap<ActionId, Vec<ActionId>> = BTreeMap::new();
     let mut missing: BTreeMap<ActionId, usize> = BTreeMap::new();
     for action in waiting.values() {
         missing.insert(action.id.clone(), action.needs.len());
         for need in &action.needs {
-            dependants.entry(need.clone()).or_default().push(action.id.clone());
+            dependants
+                .entry(need.clone())
+                .or_default()
+                .push(action.id.clone());
         }
     }
     let mut ready: BTreeSet<ActionId> = missing
@@ -83,8 +92,8 @@ pub fn sort(actions: Vec<Action>) -> Result<Vec<Action>, GraphError> {
 /// The edges that remain when every one that others imply is left out, for people to read.
 pub fn reduced_edges(actions: &[Action]) -> Result<Vec<(ActionId, ActionId)>, GraphError> {
     let (graph, _) = graph(actions)?;
-    let order =
-        toposort(&graph, None).map_err(|cycle| GraphError::Cycle(graph[cycle.node_id()].clone()))?;
+    let order = toposort(&graph, None)
+        .map_err(|cycle| GraphError::Cycle(graph[cycle.node_id()].clone()))?;
     let (list, _) = dag_to_toposorted_adjacency_list::<_, u32>(&graph, &order);
     let (reduction, _) = dag_transitive_reduction_closure(&list);
     let mut edges: Vec<(ActionId, ActionId)> = reduction

@@ -91,7 +91,10 @@ impl Host<'_> {
         let facts = self.facts;
         if !matches!(facts.arch.as_str(), "amd64" | "arm64") {
             blocked.push(self.blocked(
-                format!("its architecture {} is not one that etcd supports", facts.arch),
+                format!(
+                    "its architecture {} is not one that etcd supports",
+                    facts.arch
+                ),
                 "use an amd64 or arm64 host",
             ));
         }
@@ -109,7 +112,11 @@ impl Host<'_> {
                 format!(
                     "its clock is {} s {} this machine's: certificates are not issued across that",
                     facts.clock_offset_ms.abs() / 1000,
-                    if facts.clock_offset_ms > 0 { "ahead of" } else { "behind" },
+                    if facts.clock_offset_ms > 0 {
+                        "ahead of"
+                    } else {
+                        "behind"
+                    },
                 ),
                 "set both clocks, for example with chrony",
             ));
@@ -120,7 +127,12 @@ impl Host<'_> {
     /// What must hold before a member is put on this host for the first time.
     pub fn preflight_new_member(&self) -> Vec<Blocked> {
         let mut blocked = Vec::new();
-        for listener in self.facts.listeners.iter().filter(|listener| !listener.ours) {
+        for listener in self
+            .facts
+            .listeners
+            .iter()
+            .filter(|listener| !listener.ours)
+        {
             blocked.push(self.blocked(
                 format!("port {} is taken by {}", listener.port, listener.owner),
                 "stop that process, or give the node other ports (client_port, peer_port)",
@@ -166,6 +178,30 @@ impl Host<'_> {
         (user.is_some() || !directories.is_empty()).then_some(Prepare { user, directories })
     }
 
+    /// What a preparation changes, for people.
+    pub fn prepare_changes(&self, prepare: &Prepare) -> Vec<Change> {
+        let user = prepare
+            .user
+            .iter()
+            .map(|user| change("user", None, Some(user.clone()), false));
+        let directories = prepare.directories.iter().flat_map(|wanted| {
+            let after = format!("{:04o} {}:{}", wanted.mode, wanted.owner, wanted.group);
+            let before = match self.facts.files.get(&wanted.path) {
+                Some(FileFact::Directory(stat)) => {
+                    Some(format!("{:04o} {}:{}", stat.mode, stat.owner, stat.group))
+                }
+                Some(FileFact::File(_)) => Some("a file".into()),
+                Some(FileFact::Other(kind)) => Some(kind.clone()),
+                Some(FileFact::Absent) | None => None,
+            };
+            let drift = before.is_some() && self.marker().is_some();
+            // The owner of what is there may be right by name once the user exists again.
+            (before.as_ref() != Some(&after))
+                .then(|| change(&wanted.path, before, Some(after), drift))
+        });
+        user.chain(directories).collect()
+    }
+
     /// Why the certificate on the host has to be replaced; `None` when it need not.
     fn certificate_reason(&self, profile: Profile, stat: Option<&FileStat>) -> Option<String> {
         let Some(stat) = stat else {
@@ -203,7 +239,11 @@ impl Host<'_> {
         let mut found: Vec<FileDifference> = Vec::new();
         let pairs = self.pairs_to_issue();
         for write in &self.layout.files {
-            let fact = self.facts.files.get(&write.path).unwrap_or(&FileFact::Absent);
+            let fact = self
+                .facts
+                .files
+                .get(&write.path)
+                .unwrap_or(&FileFact::Absent);
             let mut changes = attributes(write, fact);
             match &write.content {
                 Content::Text(text) => changes.extend(self.text_change(&write.path, text, fact)),
@@ -213,9 +253,18 @@ impl Host<'_> {
                         .and_then(|stat| stat.certificate.as_ref())
                         .and_then(|certificate| certificate.as_ref().ok())
                         .map(|certificate| &certificate.fingerprint_sha256);
-                    let wanted = self.operator.authority.as_ref().map(|ca| &ca.current.fingerprint_sha256);
+                    let wanted = self
+                        .operator
+                        .authority
+                        .as_ref()
+                        .map(|ca| &ca.current.fingerprint_sha256);
                     if there.is_none() || there != wanted {
-                        changes.push(change(&write.path, there.cloned(), wanted.cloned(), there.is_some()));
+                        changes.push(change(
+                            &write.path,
+                            there.cloned(),
+                            wanted.cloned(),
+                            there.is_some(),
+                        ));
                     }
                 }
                 Content::Certificate(profile) | Content::Key(profile) => {
@@ -229,7 +278,9 @@ impl Host<'_> {
             if changes.is_empty() {
                 continue;
             }
-            let marked = self.marker().and_then(|marker| marker.files.get(&write.path));
+            let marked = self
+                .marker()
+                .and_then(|marker| marker.files.get(&write.path));
             let on_disk = fact.file().and_then(|stat| stat.sha256.as_ref());
             found.push(FileDifference {
                 asked_for: on_disk.is_some()
@@ -249,7 +300,11 @@ impl Host<'_> {
         let mut halves: BTreeMap<Profile, Vec<(&FileWrite, &FileFact)>> = BTreeMap::new();
         for write in &self.layout.files {
             if let Content::Certificate(profile) | Content::Key(profile) = &write.content {
-                let fact = self.facts.files.get(&write.path).unwrap_or(&FileFact::Absent);
+                let fact = self
+                    .facts
+                    .files
+                    .get(&write.path)
+                    .unwrap_or(&FileFact::Absent);
                 halves.entry(*profile).or_default().push((write, fact));
             }
         }
@@ -263,23 +318,27 @@ impl Host<'_> {
                 .iter()
                 .find(|(write, _)| matches!(write.content, Content::Key(_)))
                 .and_then(|(_, fact)| fact.file());
-            let reason = self.certificate_reason(profile, certificate).or_else(|| match (certificate, key) {
-                (_, None) => Some("its key is missing".into()),
-                (Some(certificate), Some(key)) if (certificate.changed_at - key.changed_at).abs() > 30 => {
-                    Some("one of certificate and key was changed without the other".into())
+            let reason = self.certificate_reason(profile, certificate).or_else(|| {
+                match (certificate, key) {
+                    (_, None) => Some("its key is missing".into()),
+                    (Some(certificate), Some(key))
+                        if (certificate.changed_at - key.changed_at).abs() > 30 =>
+                    {
+                        Some("one of certificate and key was changed without the other".into())
+                    }
+                    _ => halves
+                        .iter()
+                        .flat_map(|(write, fact)| attributes(write, fact))
+                        .next()
+                        .map(|change| {
+                            format!(
+                                "{} is {}, not {}",
+                                change.name,
+                                change.before.unwrap_or_default(),
+                                change.after.unwrap_or_default()
+                            )
+                        }),
                 }
-                _ => halves
-                    .iter()
-                    .flat_map(|(write, fact)| attributes(write, fact))
-                    .next()
-                    .map(|change| {
-                        format!(
-                            "{} is {}, not {}",
-                            change.name,
-                            change.before.unwrap_or_default(),
-                            change.after.unwrap_or_default()
-                        )
-                    }),
             });
             if let Some(reason) = reason {
                 pairs.insert(profile, reason);
@@ -355,9 +414,10 @@ impl Host<'_> {
                     "use an {arch} placeholder in `archive`",
                 )),
             },
-            Method::Package { names, package_version } => {
-                self.package(names, package_version.as_deref(), install)
-            }
+            Method::Package {
+                names,
+                package_version,
+            } => self.package(names, package_version.as_deref(), install),
             Method::Present { bin_dir } => match &self.facts.binary {
                 None => Err(self.blocked(
                     format!("there is no etcd in {bin_dir}"),
@@ -393,7 +453,10 @@ impl Host<'_> {
         let (Some(marker), Some(binary)) = (self.marker(), &self.facts.binary) else {
             return false;
         };
-        let marked = marker.files.get(&binary.path).and_then(|file| file.sha256.as_ref());
+        let marked = marker
+            .files
+            .get(&binary.path)
+            .and_then(|file| file.sha256.as_ref());
         marked == Some(&binary.sha256) && binary.version == self.exact_version()
     }
 
@@ -412,7 +475,11 @@ impl Host<'_> {
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '+', '~']))
             }),
         };
-        let installed = self.facts.packages.iter().all(|(_, version)| version_fits(version));
+        let installed = self
+            .facts
+            .packages
+            .iter()
+            .all(|(_, version)| version_fits(version));
         if installed && !self.facts.packages.is_empty() && self.facts.binary.is_some() {
             return Ok(None);
         }
@@ -442,17 +509,28 @@ impl Host<'_> {
                     Content::Text(text) => Some(sha256(text)),
                     _ => None,
                 };
-                (file.path.clone(), OwnedFile { sha256, previous: None })
+                (
+                    file.path.clone(),
+                    OwnedFile {
+                        sha256,
+                        previous: None,
+                    },
+                )
             })
             .collect();
         if let Some(Ok(archive)) = self.operator.archives.get(&self.facts.arch) {
             for (name, sha256) in &archive.binaries {
                 files.insert(
                     format!("{}/{name}", self.layout.bin_dir),
-                    OwnedFile { sha256: Some(sha256.clone()), previous: None },
+                    OwnedFile {
+                        sha256: Some(sha256.clone()),
+                        previous: None,
+                    },
                 );
             }
-        } else if let (Method::Archive { .. }, Some(marker)) = (&self.desired.etcd.install, self.marker()) {
+        } else if let (Method::Archive { .. }, Some(marker)) =
+            (&self.desired.etcd.install, self.marker())
+        {
             let prefix = format!("{}/", self.layout.bin_dir);
             files.extend(
                 marker
@@ -511,19 +589,38 @@ fn attributes(write: &FileWrite, fact: &FileFact) -> Vec<Change> {
         FileFact::File(stat) => stat,
         FileFact::Absent => return Vec::new(),
         FileFact::Directory(_) => {
-            return vec![change(&write.path, Some("a directory".into()), Some("a file".into()), true)];
+            return vec![change(
+                &write.path,
+                Some("a directory".into()),
+                Some("a file".into()),
+                true,
+            )];
         }
         FileFact::Other(kind) => {
-            return vec![change(&write.path, Some(format!("a {kind}")), Some("a file".into()), true)];
+            return vec![change(
+                &write.path,
+                Some(format!("a {kind}")),
+                Some("a file".into()),
+                true,
+            )];
         }
     };
     let mut changes = Vec::new();
     let mut compare = |what: &str, before: String, after: String| {
         if before != after {
-            changes.push(change(&format!("{} {what}", write.path), Some(before), Some(after), true));
+            changes.push(change(
+                &format!("{} {what}", write.path),
+                Some(before),
+                Some(after),
+                true,
+            ));
         }
     };
-    compare("mode", format!("{:04o}", stat.mode), format!("{:04o}", write.mode));
+    compare(
+        "mode",
+        format!("{:04o}", stat.mode),
+        format!("{:04o}", write.mode),
+    );
     compare(
         "owner",
         format!("{}:{}", stat.owner, stat.group),

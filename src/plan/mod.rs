@@ -63,6 +63,7 @@ pub fn plan(desired: &Desired, observed: &Observed, intent: &Intent, now: Offset
         destroy::plan(&inputs, &mut draft);
     } else {
         not_yet(&inputs, &mut draft);
+        authority_is_here(&inputs, &mut draft);
         if draft.blocked.is_empty() {
             match converge::situation(&inputs) {
                 converge::Situation::Blank => bootstrap::plan(&inputs, &mut draft),
@@ -75,16 +76,20 @@ pub fn plan(desired: &Desired, observed: &Observed, intent: &Intent, now: Offset
         mut blocked,
         mut warnings,
     } = draft;
-    let actions = match graph::sort(actions).map_err(|error| error.to_string()).and_then(|actions| {
-        checker::check(&actions).map_err(|faults| faults.join("; "))?;
-        Ok(actions)
-    }) {
+    let actions = match graph::sort(actions)
+        .map_err(|error| error.to_string())
+        .and_then(|actions| {
+            checker::check(&actions).map_err(|faults| faults.join("; "))?;
+            Ok(actions)
+        }) {
         Ok(actions) => actions,
         Err(fault) => {
             blocked.push(Blocked {
                 node: None,
                 reason: format!("the plan contradicts itself: {fault}"),
-                remedy: "report this as a bug of quorate, with the cluster file; nothing was changed".into(),
+                remedy:
+                    "report this as a bug of quorate, with the cluster file; nothing was changed"
+                        .into(),
             });
             Vec::new()
         }
@@ -138,6 +143,52 @@ fn not_yet(inputs: &Inputs<'_>, draft: &mut Draft) {
             "learner nodes are not supported by this version",
             "take `learner = true` out of the cluster file",
         );
+    }
+}
+
+/// Hosts that bear our certificates while the authority is not here are never issued new ones.
+fn authority_is_here(inputs: &Inputs<'_>, draft: &mut Draft) {
+    use crate::observed::host::FileFact;
+    if let Some(authority) = &inputs.observed.operator.authority {
+        // Another authority is a rotation, in phases of its own (Q15): never a side effect of a wrong directory.
+        for (node, facts) in inputs.observed.known() {
+            let Some(trusted) = facts
+                .marker
+                .get()
+                .and_then(|marker| marker.authority.as_ref())
+            else {
+                continue;
+            };
+            if *trusted != authority.current.fingerprint_sha256 {
+                draft.block(
+                    Some(node),
+                    format!(
+                        "its member trusts another authority than the one in {}",
+                        inputs.desired.tls.ca.dir.display()
+                    ),
+                    "put the authority's files there that the cluster was set up with; this version does not replace it",
+                );
+            }
+        }
+        return;
+    }
+    for (node, facts) in inputs.observed.known() {
+        let bears = facts.marker.get().is_some()
+            && facts
+                .files
+                .values()
+                .filter_map(FileFact::file)
+                .any(|stat| stat.certificate.is_some());
+        if bears {
+            draft.block(
+                Some(node),
+                "it bears certificates of an authority that is not here",
+                format!(
+                    "put the authority's files into {} (ask whoever set the cluster up), or correct tls.ca.dir",
+                    inputs.desired.tls.ca.dir.display()
+                ),
+            );
+        }
     }
 }
 

@@ -37,28 +37,15 @@ impl Style {
         width: DEFAULT_WIDTH,
     };
 
-    /// The style for standard output: its width, and colours where it is a terminal that takes them and neither
-    /// `--no-color` nor `NO_COLOR` forbids them.
-    pub fn stdout(no_color: bool) -> Self {
-        Self::of(&std::io::stdout(), no_color)
-    }
-
-    /// The style for standard error.
-    pub fn stderr(no_color: bool) -> Self {
-        Self::of(&std::io::stderr(), no_color)
-    }
-
-    fn of(stream: &(impl anstream::stream::RawStream + std::os::fd::AsFd), no_color: bool) -> Self {
-        let width = rustix::termios::tcgetwinsize(stream).map_or(0, |size| size.ws_col);
+    /// The style for what is written to a stream: colours where it is a terminal that takes them and `NO_COLOR` is
+    /// not set. `width` is the terminal's, where it is known.
+    pub fn of_stream(stream: &impl anstream::stream::RawStream, width: Option<u16>) -> Self {
         Self {
-            color: !no_color
-                && anstream::AutoStream::choice(stream) != anstream::ColorChoice::Never,
+            color: anstream::AutoStream::choice(stream) != anstream::ColorChoice::Never,
             // Some terminals say 0.
-            width: if width == 0 {
-                DEFAULT_WIDTH
-            } else {
-                width.into()
-            },
+            width: width
+                .filter(|width| *width > 0)
+                .map_or(DEFAULT_WIDTH, usize::from),
         }
     }
 

@@ -28,10 +28,7 @@ pub fn layout(desired: &Desired, node: &Node) -> Layout {
     let mut config = environment.clone();
     // Read only on an empty data directory, where the unit does not start without its drop-in; `new` is what makes
     // etcd refuse when that start is a mistake (playbook section 0).
-    config.insert(
-        "ETCD_INITIAL_ADVERTISE_PEER_URLS".into(),
-        urls.peer.clone(),
-    );
+    config.insert("ETCD_INITIAL_ADVERTISE_PEER_URLS".into(), urls.peer.clone());
     config.insert("ETCD_INITIAL_CLUSTER_STATE".into(), "new".into());
 
     let managed_tls = [desired.tls.client, desired.tls.peer]
@@ -82,7 +79,10 @@ pub fn layout(desired: &Desired, node: &Node) -> Layout {
 /// The environment file of a start on an empty data directory.
 pub fn start_environment(initial_cluster: &str, token: &str, state: &str) -> String {
     render_environment(&BTreeMap::from([
-        ("ETCD_INITIAL_CLUSTER".to_owned(), initial_cluster.to_owned()),
+        (
+            "ETCD_INITIAL_CLUSTER".to_owned(),
+            initial_cluster.to_owned(),
+        ),
         ("ETCD_INITIAL_CLUSTER_STATE".to_owned(), state.to_owned()),
         ("ETCD_INITIAL_CLUSTER_TOKEN".to_owned(), token.to_owned()),
     ]))
@@ -242,8 +242,9 @@ fn text(path: &str, text: String) -> FileWrite {
 
 /// systemd.exec(5), `EnvironmentFile=`: double quotes, with backslash before what they would interpret.
 fn render_environment(variables: &BTreeMap<String, String>) -> String {
-    let mut out =
-        String::from("# Managed by quorate: edits are undone by the next apply. Change the cluster file instead.\n");
+    let mut out = String::from(
+        "# Managed by quorate: edits are undone by the next apply. Change the cluster file instead.\n",
+    );
     for (name, value) in variables {
         let mut quoted = String::new();
         for c in value.chars() {

@@ -44,6 +44,8 @@ pub enum Event {
         id: ActionId,
         /// What etcd said.
         view: ClusterView,
+        /// Why waiting for a gate is in vain, such as a unit that crashes again and again.
+        hopeless: Option<String>,
     },
     /// The operator wants to stop.
     Interrupted {
@@ -104,8 +106,14 @@ impl Scheduler {
     pub fn new(actions: &[Action], parallelism: usize) -> Self {
         Self {
             order: actions.iter().map(|action| action.id.clone()).collect(),
-            state: actions.iter().map(|action| (action.id.clone(), State::Waiting)).collect(),
-            actions: actions.iter().map(|action| (action.id.clone(), action.clone())).collect(),
+            state: actions
+                .iter()
+                .map(|action| (action.id.clone(), State::Waiting))
+                .collect(),
+            actions: actions
+                .iter()
+                .map(|action| (action.id.clone(), action.clone()))
+                .collect(),
             parallelism: parallelism.max(1),
             stop: None,
             lock_lost: false,
@@ -123,8 +131,13 @@ impl Scheduler {
                 self.ran(at, &id, result, &mut commands);
                 at
             }
-            Event::Looked { at, id, view } => {
-                self.looked(at, &id, &view, &mut commands);
+            Event::Looked {
+                at,
+                id,
+                view,
+                hopeless,
+            } => {
+                self.looked(at, &id, &view, hopeless, &mut commands);
                 at
             }
             Event::Interrupted { at } => {
@@ -132,7 +145,8 @@ impl Scheduler {
                 at
             }
             Event::LockLost { at, reason } => {
-                self.stop.get_or_insert(format!("the lock was lost: {reason}"));
+                self.stop
+                    .get_or_insert(format!("the lock was lost: {reason}"));
                 self.lock_lost = true;
                 at
             }
@@ -143,6 +157,25 @@ impl Scheduler {
             commands.push(Command::Finish);
         }
         commands
+    }
+
+    /// Why an action is being taken back, if it is.
+    pub fn undoing(&self, id: &ActionId) -> Option<String> {
+        match self.state.get(id) {
+            Some(State::Undoing { why } | State::UndoGating { why, .. }) => Some(why.clone()),
+            _ => None,
+        }
+    }
+
+    /// The actions that have ended, in the plan's order.
+    pub fn ended(&self) -> Vec<(ActionId, Outcome)> {
+        self.order
+            .iter()
+            .filter_map(|id| match &self.state[id] {
+                State::Ended(outcome) => Some((id.clone(), outcome.clone())),
+                _ => None,
+            })
+            .collect()
     }
 
     /// How every action ended so far.
@@ -178,7 +211,9 @@ impl Scheduler {
     }
 
     fn busy(&self) -> bool {
-        self.state.values().any(|state| !matches!(state, State::Waiting | State::Ended(_)))
+        self.state
+            .values()
+            .any(|state| !matches!(state, State::Waiting | State::Ended(_)))
     }
 
     fn under_way(&self) -> usize {
@@ -197,8 +232,16 @@ impl Scheduler {
         self.state.insert(id.clone(), State::Ended(outcome));
     }
 
-    fn ran(&mut self, now: u64, id: &ActionId, result: Result<(), String>, commands: &mut Vec<Command>) {
-        let Some(action) = self.actions.get(id) else { return };
+    fn ran(
+        &mut self,
+        now: u64,
+        id: &ActionId,
+        result: Result<(), String>,
+        commands: &mut Vec<Command>,
+    ) {
+        let Some(action) = self.actions.get(id) else {
+            return;
+        };
         let kind = action.kind.as_kind();
         match (self.state[id].clone(), result) {
             (State::Running, Ok(())) => {
@@ -211,11 +254,15 @@ impl Scheduler {
             }
             (State::Running, Err(why)) => self.fail(id, why, commands),
             (State::Undoing { why }, Ok(())) => {
-                self.state.insert(id.clone(), State::UndoGating { why, since: now });
+                self.state
+                    .insert(id.clone(), State::UndoGating { why, since: now });
                 commands.push(Command::Look(id.clone(), LOOK_AGAIN_MS));
             }
             (State::Undoing { why }, Err(undo)) => {
-                self.end(id, Outcome::Failed(format!("{why}; putting it back failed too: {undo}")));
+                self.end(
+                    id,
+                    Outcome::Failed(format!("{why}; putting it back failed too: {undo}")),
+                );
             }
             _ => {}
         }
@@ -231,18 +278,38 @@ impl Scheduler {
         }
     }
 
-    fn looked(&mut self, now: u64, id: &ActionId, view: &ClusterView, commands: &mut Vec<Command>) {
-        let Some(action) = self.actions.get(id) else { return };
+    fn looked(
+        &mut self,
+        now: u64,
+        id: &ActionId,
+        view: &ClusterView,
+        hopeless: Option<String>,
+        commands: &mut Vec<Command>,
+    ) {
+        let Some(action) = self.actions.get(id) else {
+            return;
+        };
         let gate = action.kind.as_kind().gate();
         match self.state[id].clone() {
             State::Checking { since } => self.recheck(now, id, since, view, commands),
             State::Gating { since } => match safety::gate(view, &gate) {
                 Ok(()) => self.end(id, Outcome::Done),
                 Err(_) if self.stop.is_some() && matches!(gate, Gate::Formed { .. }) => {
-                    self.end(id, Outcome::NotStarted(self.stop.clone().unwrap_or_default()));
+                    self.end(
+                        id,
+                        Outcome::NotStarted(self.stop.clone().unwrap_or_default()),
+                    );
+                }
+                Err(why) if hopeless.is_some() => {
+                    let hopeless = hopeless.unwrap_or_default();
+                    self.fail(id, format!("{why}: {hopeless}"), commands);
                 }
                 Err(why) if self.lock_lost || now.saturating_sub(since) > GATE_DEADLINE_MS => {
-                    self.fail(id, format!("after {} s: {why}", GATE_DEADLINE_MS / 1000), commands);
+                    self.fail(
+                        id,
+                        format!("after {} s: {why}", GATE_DEADLINE_MS / 1000),
+                        commands,
+                    );
                 }
                 Err(why) => self.look_again(id, why, commands),
             },
@@ -252,7 +319,10 @@ impl Scheduler {
                     commands.push(Command::Look(id.clone(), LOOK_AGAIN_MS));
                 }
                 Err(still) => {
-                    self.end(id, Outcome::Failed(format!("{why}; it was put back, but {still}")));
+                    self.end(
+                        id,
+                        Outcome::Failed(format!("{why}; it was put back, but {still}")),
+                    );
                 }
             },
             _ => {}
@@ -292,8 +362,10 @@ impl Scheduler {
         if chosen != *id {
             self.state.insert(id.clone(), State::Waiting);
         }
-        let Precondition::MayStop { member, allow_downtime } =
-            self.actions[&chosen].kind.as_kind().precondition()
+        let Precondition::MayStop {
+            member,
+            allow_downtime,
+        } = self.actions[&chosen].kind.as_kind().precondition()
         else {
             return;
         };
@@ -320,10 +392,9 @@ impl Scheduler {
                 let action = &self.actions[*id];
                 self.state[*id] == State::Waiting
                     && !(self.member_failed && action.kind.as_kind().is_member_action())
-                    && action
-                        .needs
-                        .iter()
-                        .all(|need| matches!(self.state.get(need), Some(State::Ended(Outcome::Done))))
+                    && action.needs.iter().all(|need| {
+                        matches!(self.state.get(need), Some(State::Ended(Outcome::Done)))
+                    })
             })
             .cloned()
             .collect()
@@ -344,7 +415,8 @@ impl Scheduler {
                         && disruptive(&self.actions[other]).is_some()
                 });
                 if !another {
-                    self.state.insert(id.clone(), State::Checking { since: now });
+                    self.state
+                        .insert(id.clone(), State::Checking { since: now });
                     commands.push(Command::Look(id, 0));
                 }
             } else {

@@ -30,11 +30,16 @@ pub struct Report {
 impl Report {
     /// Whether everything is done.
     pub fn is_complete(&self) -> bool {
-        self.outcomes.iter().all(|(_, outcome)| *outcome == Outcome::Done)
+        self.outcomes
+            .iter()
+            .all(|(_, outcome)| *outcome == Outcome::Done)
     }
 
     /// How many actions ended in a way.
     pub fn count(&self, wanted: impl Fn(&Outcome) -> bool) -> usize {
-        self.outcomes.iter().filter(|(_, outcome)| wanted(outcome)).count()
+        self.outcomes
+            .iter()
+            .filter(|(_, outcome)| wanted(outcome))
+            .count()
     }
 }

@@ -226,6 +226,7 @@ pub fn marker() -> Marker {
         user: None,
         packages: vec![],
         archive: None,
+        authority: None,
         addresses: BTreeMap::new(),
         last_plan: None,
     }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use toml::de::DeValue;
 
 use crate::desired::diagnostic::Sink;
-use crate::desired::read::{At, Section, Span, Taken};
+use crate::desired::read::{At, Section, Span, Taken, names_of};
 
 /// Where a secret comes from: exactly one of these keys. The secret itself never stands in the file.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -38,8 +38,10 @@ pub(crate) fn take(table: &mut Section<'_>, key: &str, sink: &mut Sink) -> Taken
         return table.take_table(key, sink).and_then(|mut section| {
             let span = section.key_span.clone();
             section.span = span.clone();
+            // With nothing but unknown keys those are the error, not that the known ones are missing.
+            let foreign = !section.is_empty() && !section.has_any(names_of::<Secret>());
             let secret = section.finish::<Secret>(sink)?;
-            Some(Secret {
+            (!foreign).then_some(Secret {
                 key: span,
                 ..secret
             })

@@ -32,7 +32,7 @@ pub struct Ssh {
     pub jump: Option<At<String>>,
     /// known_hosts file. Default: OpenSSH's own.
     pub known_hosts: Option<At<String>>,
-    /// Time allowed for TCP connection, handshake and authentication, such as `10s`.
+    /// Time allowed for TCP connection, handshake and authentication.
     #[schemars(extend("default" = "10s"))]
     pub connect_timeout: Option<At<String>>,
 }

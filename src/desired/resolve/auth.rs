@@ -19,7 +19,7 @@ pub(crate) fn resolve(
 ) -> Option<Auth> {
     let enabled = values::require(table.enabled.as_ref(), "enabled", &table.header, sink);
     let roles = roles(table, sink);
-    let users = users(table, roles.as_ref(), paths, sink);
+    let users = users(table, paths, sink);
     if let Some(at) = enabled.filter(|e| e.value) {
         enabling(table, at, users.as_ref(), tls, sink);
     }
@@ -144,10 +144,14 @@ fn grant(table: &file::Grant, sink: &mut Sink) -> Option<Grant> {
 
 fn users(
     table: &file::Auth,
-    roles: Option<&BTreeMap<String, Vec<Grant>>>,
     paths: &Paths<'_>,
     sink: &mut Sink,
 ) -> Option<BTreeMap<String, AuthUser>> {
+    // By name alone: a role with a wrong grant is defined all the same.
+    let defined: Vec<&str> = (table.role.iter().flatten())
+        .filter_map(|role| Some(role.name.as_ref()?.value.as_str()))
+        .chain([ROOT])
+        .collect();
     let mut users = BTreeMap::new();
     let mut first: BTreeMap<&str, &Span> = BTreeMap::new();
     let mut good = true;
@@ -182,17 +186,12 @@ fn users(
         }
         let mut names: Vec<String> = Vec::new();
         for role in user.roles.iter().flatten() {
-            let defined = role.value == ROOT || roles.is_none_or(|r| r.contains_key(&role.value));
-            if !defined {
+            if !table.incomplete && !defined.contains(&role.value.as_str()) {
                 good = false;
                 let error = sink
                     .error("unknown role", &role.span)
                     .label("no [[auth.role]] has this name");
-                let known = roles
-                    .into_iter()
-                    .flat_map(BTreeMap::keys)
-                    .map(String::as_str);
-                if let Some(near) = nearest(&role.value, known.chain([ROOT])) {
+                if let Some(near) = nearest(&role.value, defined.iter().copied()) {
                     error.help(format!("did you mean \"{near}\"?"));
                 }
             }

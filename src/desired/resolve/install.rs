@@ -159,7 +159,7 @@ fn location(at: &At<String>, paths: &Paths<'_>, sink: &mut Sink) -> Option<Strin
         }
         let authority = rest.split('/').next().unwrap_or_default();
         if authority.contains('@') {
-            sink.error("secret in the open", &(at.span.start..at.span.start))
+            sink.error("secret in the open", &at.span)
                 .label("a URL of the file holds no user or password");
             return None;
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Paths;
 use crate::desired::diagnostic::Sink;
 use crate::desired::file::secret::Secret;
+use crate::desired::mask::is_env_name;
 use crate::desired::model::SecretRef;
 use crate::desired::read::{At, Span};
 
@@ -233,12 +234,7 @@ pub(crate) fn secret(table: &Secret, paths: &Paths<'_>, sink: &mut Sink) -> Opti
         }
     }
     if let Some(env) = &table.env {
-        let good = !env.value.is_empty()
-            && !env.value.starts_with(|c: char| c.is_ascii_digit())
-            && env
-                .value
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let good = is_env_name(&env.value);
         if !good {
             // Whoever writes something else here may have written the secret: only the key is shown.
             sink.error("bad secret reference", &table.key)

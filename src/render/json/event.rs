@@ -7,6 +7,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::super::health::Health;
 use super::plan::{Counts, Verb};
+pub use super::stream::Stream;
 
 /// Version of the stream.
 pub const FORMAT_VERSION: &str = "1.0";

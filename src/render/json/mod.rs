@@ -6,7 +6,7 @@
 pub mod event;
 pub mod plan;
 pub mod schema;
-pub mod stream;
+mod stream;
 
 use serde::Serialize;
 

@@ -12,7 +12,7 @@ use indicatif::ProgressDrawTarget;
 use time::OffsetDateTime;
 
 use super::event::Event;
-use super::json::{self, stream::Stream};
+use super::json::{self, event::Stream};
 use super::style::Style;
 pub(super) use narrator::LOCK_PATIENCE;
 use narrator::Narrator;

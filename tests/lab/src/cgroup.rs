@@ -88,8 +88,16 @@ impl Cgroup {
             return Ok(());
         }
         let file = self.unified.join("cgroup.kill");
-        fs::write(&file, "1").at(|| format!("write {}", file.display()))?;
-        if sys::wait_until(Duration::from_secs(20), || !self.event("populated")) {
+        // Again and again: a command may be just about to join.
+        let mut refused = None;
+        let empty = sys::wait_until(Duration::from_secs(20), || {
+            refused = fs::write(&file, "1").err();
+            !self.event("populated")
+        });
+        if let Some(error) = refused {
+            return Err(error).at(|| format!("write {}", file.display()));
+        }
+        if empty {
             Ok(())
         } else {
             Err(Error::Other(format!(

@@ -17,6 +17,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
             None => list(&releases::available()),
         },
         Command::Up {
+            foreground,
             hosts,
             password_sudo,
             lab,
@@ -25,7 +26,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
             Options {
                 hosts,
                 password_sudo,
-                persistent: true,
+                persistent: !foreground,
             },
         )?,
         Command::Down { lab } => down(&lab.name)?,
@@ -87,16 +88,27 @@ fn list(releases: &[releases::Release]) {
 }
 
 fn up(name: &str, options: Options) -> Result<()> {
+    let foreground = !options.persistent;
     let lab = Lab::up(name, options)?;
+    if foreground {
+        lab.serve_releases()?;
+        print_hosts(&lab);
+        let _ = io::stdin().read_line(&mut String::new());
+        return lab.down();
+    }
     let this = std::env::current_exe().map_err(|source| Error::Io {
         what: "find this program".to_owned(),
         source,
     })?;
     lab.spawn_background(this, &["serve", "--name", name])?;
+    print_hosts(&lab);
+    Ok(())
+}
+
+fn print_hosts(lab: &Lab) {
     for host in lab.hosts() {
         println!("{}\t{}", host.name, host.ip);
     }
-    Ok(())
 }
 
 fn show_status() -> Result<()> {

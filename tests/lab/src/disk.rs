@@ -34,7 +34,7 @@ impl Host {
         sys::make_dir(&self.disk_dir(number))?;
         sys::run(sys::program("truncate", ["-s", &format!("{size_mib}M")]).arg(&image))?;
         // No blocks kept for root: a full disk is full for everyone.
-        sys::run(sys::program("mkfs.ext4", ["-q", "-m", "0"]).arg(&image))?;
+        sys::run(sys::program("mkfs.ext4", ["-q", "-b", "4096", "-m", "0"]).arg(&image))?;
         sys::run(
             sys::program("mount", ["-o", "loop"])
                 .arg(&image)

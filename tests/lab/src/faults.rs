@@ -144,13 +144,19 @@ impl Host {
 const FILL: &str = r#"set -e
 mountpoint -q "$1" || mount -t tmpfs -o "size=1m,mode=$(stat -c %a "$1"),uid=$(stat -c %u "$1"),gid=$(stat -c %g "$1")" lab-full "$1"
 cat /dev/zero > "$1/.lab-filler" 2>/dev/null || true
-sync "$1/.lab-filler" 2>/dev/null || true
-cat /dev/zero >> "$1/.lab-filler" 2>/dev/null || true
-test "$(stat -f -c %a "$1")" = 0 || { df "$1" >&2; exit 1; }
+# A file system holds blocks back for its own needs and gives them out bit by bit.
+piece=0
+while [ $piece -lt 1000 ]; do
+    sync -f "$1"
+    dd if=/dev/zero bs=1 count=1 conv=fsync of="$1/.lab-filler-$piece" 2>/dev/null || exit 0
+    piece=$((piece + 1))
+done
+df "$1" >&2
+exit 1
 "#;
 
 const DRAIN: &str = r#"set -e
-rm -f "$1/.lab-filler"
+rm -f "$1"/.lab-filler*
 if [ "$(findmnt -n -o SOURCE --mountpoint "$1")" = lab-full ]; then umount "$1"; fi
 "#;
 

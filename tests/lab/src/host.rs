@@ -128,7 +128,7 @@ impl Host {
             .unwrap_or_default()
     }
 
-    fn succeeded(&self, what: &str, output: Output) -> Result<String> {
+    pub(crate) fn succeeded(&self, what: &str, output: Output) -> Result<String> {
         if output.success() {
             return Ok(output.stdout);
         }

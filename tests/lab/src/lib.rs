@@ -29,6 +29,7 @@ mod keys;
 mod lab;
 mod machine;
 mod net;
+mod packages;
 mod power;
 mod record;
 pub mod releases;

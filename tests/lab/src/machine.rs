@@ -15,6 +15,7 @@ const PROGRAMS: &[&str] = &[
     "mkfs.ext4",
     "losetup",
     "setsid",
+    "dpkg-scanpackages",
 ];
 
 /// Root, or an error that says so.

@@ -26,6 +26,9 @@ enum Command {
     },
     /// Bring up a lab that stays until `lab down`.
     Up {
+        /// Keep the lab only until Enter or the end of the input.
+        #[arg(long)]
+        foreground: bool,
         /// How many hosts.
         #[arg(long, default_value_t = 3)]
         hosts: usize,

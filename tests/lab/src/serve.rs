@@ -120,7 +120,7 @@ fn target(request: &str) -> (&str, Option<PathBuf>) {
 fn open(root: &Path, path: &Path) -> Option<(File, u64)> {
     let file = File::open(root.join(path)).ok()?;
     let metadata = file.metadata().ok()?;
-    metadata.is_file().then(|| (file, metadata.len()))
+    metadata.is_file().then_some((file, metadata.len()))
 }
 
 #[cfg(test)]

@@ -10,8 +10,12 @@ use crate::sys;
 const PACKAGES: [&str; 2] = ["etcd-server", "etcd-client"];
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Where the packages of a suite are kept.
-pub(crate) fn package_dir(suite: &str) -> PathBuf {
+/// The packages of a suite in the cache.
+pub(super) fn packages(suite: &str) -> Vec<PathBuf> {
+    packages_in(&package_dir(suite))
+}
+
+fn package_dir(suite: &str) -> PathBuf {
     cache_dir().join("packages").join(suite)
 }
 

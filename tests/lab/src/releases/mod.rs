@@ -101,6 +101,15 @@ pub fn recipes() -> impl Iterator<Item = &'static str> {
     RECIPES.iter().map(|(name, ..)| *name)
 }
 
+/// The Debian packages in the cache, of all suites.
+pub(crate) fn debian_packages() -> Vec<PathBuf> {
+    let suites = RECIPES.iter().filter_map(|(_, source, _)| match source {
+        Source::Debian(suite) => Some(*suite),
+        Source::Go(_) => None,
+    });
+    suites.flat_map(debian::packages).collect()
+}
+
 /// The recipe for a name or for a version of its line that is not in the cache.
 fn recipe(wanted: &str) -> Option<(&'static str, Source)> {
     let exact = RECIPES.iter().find(|(name, ..)| *name == wanted);

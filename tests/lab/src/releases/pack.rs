@@ -60,7 +60,7 @@ pub(super) fn pack(release: &Release) -> Result<()> {
     fs::rename(&packed, &release.tarball).at(|| format!("name {}", release.tarball.display()))
 }
 
-/// Writes the checksums of all tarballs, if they changed.
+/// Writes the checksums of all tarballs, unless each has one: a tarball never changes.
 pub(super) fn checksums(dir: &Path) -> Result<()> {
     let mut names: Vec<String> = fs::read_dir(dir)
         .at(|| format!("list {}", dir.display()))?
@@ -69,13 +69,15 @@ pub(super) fn checksums(dir: &Path) -> Result<()> {
         .filter(|name| name.ends_with(".tar.gz"))
         .collect();
     names.sort();
+    let path = dir.join("SHA256SUMS");
+    let present = fs::read_to_string(&path).unwrap_or_default();
+    let listed = present.lines().filter_map(|line| line.split("  ").nth(1));
+    if listed.eq(names.iter().map(String::as_str)) {
+        return Ok(());
+    }
     let mut sums = String::new();
     for name in names {
         sums.push_str(&format!("{}  {name}\n", sha256(&dir.join(&name))?));
-    }
-    let path = dir.join("SHA256SUMS");
-    if fs::read_to_string(&path).is_ok_and(|present| present == sums) {
-        return Ok(());
     }
     let building = dir.join(".SHA256SUMS");
     sys::write(&building, sums)?;

@@ -1,0 +1,143 @@
+//! Performs what the scheduler commands.
+
+pub mod lock;
+mod materials;
+pub mod perform;
+pub mod script;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+pub use perform::Context;
+
+use crate::action::{ActionId, RunFacts};
+use crate::plan::Plan;
+pub use crate::render::event::{Event, LockHolder, Step};
+use crate::schedule::{self, Command, Report, Scheduler};
+
+/// Milliseconds between two looks at the unit of a member that is waited for.
+const UNIT_CHECK_MS: u64 = 3000;
+
+/// Where events go.
+pub type Sink = std::sync::Arc<dyn Fn(&Event) + Send + Sync>;
+
+/// Signs from outside the run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signal {
+    /// The operator wants to stop.
+    Interrupt,
+    /// The lock is lost.
+    LockLost(String),
+}
+
+/// Runs a plan whose lock is held and whose facts were found unchanged.
+pub async fn run(
+    context: &Context,
+    plan: &Plan,
+    facts: &RunFacts,
+    parallelism: usize,
+    mut signals: mpsc::UnboundedReceiver<Signal>,
+) -> Report {
+    let begun = Instant::now();
+    let now = move || u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (events, mut incoming) = mpsc::unbounded_channel::<schedule::Event>();
+    let mut scheduler = Scheduler::new(&plan.actions, parallelism);
+    let mut since: BTreeMap<ActionId, u64> = BTreeMap::new();
+    let mut ended: BTreeMap<ActionId, bool> = BTreeMap::new();
+    let mut checked: BTreeMap<ActionId, u64> = BTreeMap::new();
+    let mut commands = scheduler.on(schedule::Event::Started { at: now() });
+    let mut signals_open = true;
+    loop {
+        for (id, outcome) in scheduler.ended() {
+            if ended.insert(id.clone(), true).is_none() {
+                let millis = since.get(&id).map_or(0, |at| now().saturating_sub(*at));
+                let took = Duration::from_millis(millis);
+                (context.sink)(&Event::Ended { id, outcome, took });
+            }
+        }
+        for command in commands {
+            match command {
+                Command::Finish => return scheduler.report(),
+                Command::Waiting(id, why) => (context.sink)(&Event::Waiting { id, why }),
+                Command::Look(id, delay) => {
+                    let (context, events) = (context.clone(), events.clone());
+                    let due = checked
+                        .get(&id)
+                        .copied()
+                        .or(since.get(&id).copied())
+                        .unwrap_or(0)
+                        + UNIT_CHECK_MS;
+                    let action = plan
+                        .actions
+                        .iter()
+                        .find(|action| action.id == id && now() >= due)
+                        .cloned();
+                    if action.is_some() {
+                        checked.insert(id.clone(), now());
+                    }
+                    tokio::spawn(async move {
+                        tokio::time::sleep(Duration::from_millis(delay)).await;
+                        let view = context.fleet.look().await;
+                        let hopeless = match action {
+                            Some(action) => perform::crash_loop(&context, &action).await,
+                            None => None,
+                        };
+                        let _ = events.send(schedule::Event::Looked {
+                            at: now(),
+                            id,
+                            view,
+                            hopeless,
+                        });
+                    });
+                }
+                Command::Run(ref id) | Command::Undo(ref id) => {
+                    let Some(action) = plan.actions.iter().find(|action| action.id == *id).cloned()
+                    else {
+                        continue;
+                    };
+                    let kind = action.kind.as_kind();
+                    let operations = if matches!(command, Command::Undo(_)) {
+                        let why = scheduler.undoing(id).unwrap_or_default();
+                        (context.sink)(&Event::Undoing {
+                            id: id.clone(),
+                            why,
+                        });
+                        kind.undo()
+                    } else {
+                        since.insert(id.clone(), now());
+                        (context.sink)(&Event::Started(Step::from(&action)));
+                        kind.operations(facts)
+                    };
+                    let (context, events, id) = (context.clone(), events.clone(), id.clone());
+                    tokio::spawn(async move {
+                        let result = perform::operations(&context, &action, operations).await;
+                        let _ = events.send(schedule::Event::Ran {
+                            at: now(),
+                            id,
+                            result,
+                        });
+                    });
+                }
+            }
+        }
+        commands = tokio::select! {
+            Some(event) = incoming.recv() => scheduler.on(event),
+            signal = signals.recv(), if signals_open => match signal {
+                Some(Signal::Interrupt) => {
+                    (context.sink)(&Event::Interrupted);
+                    scheduler.on(schedule::Event::Interrupted { at: now() })
+                }
+                Some(Signal::LockLost(reason)) => {
+                    (context.sink)(&Event::LockLost { reason: reason.clone() });
+                    scheduler.on(schedule::Event::LockLost { at: now(), reason })
+                }
+                None => {
+                    signals_open = false;
+                    Vec::new()
+                }
+            },
+        };
+    }
+}

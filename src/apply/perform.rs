@@ -1,0 +1,227 @@
+//! Performs the operations of one action on its host.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+
+use super::materials::Issuer;
+use super::script::{self, Step};
+use super::{Event, Sink};
+use crate::action::{Action, ActionId, Operation};
+use crate::desired::model::Desired;
+use crate::etcd::id::MemberId;
+use crate::observe::shell::word;
+use crate::observe::{Fleet, Operator};
+use crate::remote::{Exit, Host, Source, Upload};
+use crate::safety;
+
+/// Time for the script of an action: package managers are slow.
+const SCRIPT: Duration = Duration::from_secs(300);
+/// Time for an upload.
+const UPLOAD: Duration = Duration::from_secs(900);
+/// Time for a look at a unit.
+const LOOK_AT_UNIT: Duration = Duration::from_secs(10);
+/// Restarts of a unit by systemd after which waiting is in vain.
+const MAX_RESTARTS: u32 = 2;
+/// Time for another member to take the lead.
+const LEAD: Duration = Duration::from_secs(20);
+
+/// What an action needs of its run.
+#[derive(Clone)]
+pub struct Context {
+    /// The connected hosts.
+    pub fleet: Arc<Fleet>,
+    /// The operator's side.
+    pub operator: Operator,
+    /// The desired state of the plan.
+    pub desired: Arc<Desired>,
+    /// The run, as the lock names it.
+    pub run_id: String,
+    /// Where events go.
+    pub sink: Sink,
+}
+
+/// Performs operations in order and stops at the first that fails.
+pub async fn operations(
+    context: &Context,
+    action: &Action,
+    operations: Vec<Operation>,
+) -> Result<(), String> {
+    let Some(node) = &action.node else {
+        return Ok(());
+    };
+    if operations.is_empty() {
+        return Ok(());
+    }
+    let steps = {
+        let (context, node) = (context.clone(), node.clone());
+        // Issuing RSA keys takes its time, and a prompt may ask for a passphrase.
+        tokio::task::spawn_blocking(move || {
+            let mut issuer = Issuer::new(&context.desired, &node, &context.operator);
+            script::steps(&operations, &context.run_id, &mut issuer)
+        })
+        .await
+        .map_err(|error| error.to_string())??
+    };
+    let host = context
+        .fleet
+        .host(node)
+        .await
+        .map_err(|unknown| unknown.detail().to_owned())?;
+    for step in steps {
+        match step {
+            Step::Script(text) => run_script(&host, text.expose_secret()).await?,
+            Step::Upload { sha256, arch, to } => {
+                upload(context, &host, &action.id, (&sha256, &arch), to).await?;
+            }
+            Step::MoveLeader(member) => move_leader(context, member).await?,
+        }
+    }
+    Ok(())
+}
+
+/// Why a member that is waited for will not come: its unit crashes again and again, or has given up.
+pub async fn crash_loop(context: &Context, action: &Action) -> Option<String> {
+    let unit = action.kind.as_kind().watched_unit()?;
+    let nodes: Vec<&str> = match &action.node {
+        Some(node) => vec![node],
+        None => context
+            .desired
+            .nodes
+            .iter()
+            .map(|node| node.name.as_str())
+            .collect(),
+    };
+    let unit = word(unit);
+    let script = format!(
+        "systemctl show {unit} -p NRestarts -p ActiveState\njournalctl -q --no-pager -o cat -n 8 -u {unit} | cut -c 1-300\n"
+    );
+    for node in nodes {
+        let Ok(host) = context.fleet.host(node).await else {
+            continue;
+        };
+        let Ok(output) = host.script(script.as_bytes(), LOOK_AT_UNIT).await else {
+            continue;
+        };
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let restarts = text
+            .lines()
+            .find_map(|line| line.strip_prefix("NRestarts="))
+            .and_then(|count| count.parse::<u32>().ok())
+            .unwrap_or(0);
+        let gave_up = text
+            .lines()
+            .any(|line| line == "ActiveState=failed" || line == "ActiveState=inactive");
+        if restarts >= MAX_RESTARTS || gave_up {
+            let journal: Vec<&str> = text
+                .lines()
+                .filter(|line| !line.starts_with("NRestarts=") && !line.starts_with("ActiveState="))
+                .collect();
+            let state = if gave_up {
+                "has stopped".to_owned()
+            } else {
+                format!("has crashed {restarts} times")
+            };
+            return Some(format!(
+                "on {node} the unit {state}; its journal ends with\n{}",
+                journal.join("\n")
+            ));
+        }
+    }
+    None
+}
+
+async fn run_script(host: &Host, text: &str) -> Result<(), String> {
+    let output = host
+        .script(text.as_bytes(), SCRIPT)
+        .await
+        .map_err(|error| error.to_string())?;
+    if output.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = said
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let last = lines[lines.len().saturating_sub(20)..].join("\n");
+    if last.is_empty() {
+        return Err(match output.status {
+            Exit::Code(code) => format!("the script ended with status {code}"),
+            Exit::Signal(signal) => format!("the script was ended by {signal}"),
+        });
+    }
+    Err(last)
+}
+
+async fn upload(
+    context: &Context,
+    host: &Host,
+    id: &ActionId,
+    (sha256, arch): (&str, &str),
+    to: String,
+) -> Result<(), String> {
+    let observed = context.operator.archive(arch).await?;
+    if observed.fact.sha256 != sha256 {
+        return Err(format!(
+            "the archive is not the planned one ({sha256}) any more: plan again"
+        ));
+    }
+    let (sink, id, total) = (context.sink.clone(), id.clone(), observed.size);
+    let upload = Upload {
+        source: Source::File(observed.path),
+        size: observed.size,
+        sha256: sha256.to_owned(),
+        path: to,
+        mode: 0o600,
+        owner: "root:root".into(),
+    };
+    let progress = Arc::new(move |done: u64| {
+        sink(&Event::Bytes {
+            id: id.clone(),
+            done,
+            total,
+        })
+    });
+    host.upload(&upload, Some(progress), UPLOAD)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+/// Moves leadership off a member, to the voter that is closest to it (Q5).
+async fn move_leader(context: &Context, member: MemberId) -> Result<(), String> {
+    let deadline = tokio::time::Instant::now() + LEAD;
+    let mut last = "nobody leads".to_owned();
+    while tokio::time::Instant::now() < deadline {
+        let view = context.fleet.look().await;
+        if view.leader().is_some_and(|leader| leader != member) {
+            return Ok(());
+        }
+        let successor = view
+            .voters()
+            .filter(|voter| voter.id != member && safety::unhealthy(&view, voter.id).is_none())
+            .max_by_key(|voter| {
+                view.statuses
+                    .get(&voter.id)
+                    .map(|(_, status)| status.raft_applied_index)
+            })
+            .map(|voter| voter.id);
+        let Some(successor) = successor else {
+            // Alone, or the last one that lives: there is nobody to hand over to, and `may_stop` allowed this.
+            return Ok(());
+        };
+        let asked = view.statuses.get(&member).map(|(node, _)| node.clone());
+        if let Some(client) = match asked {
+            Some(node) => context.fleet.etcd(&node).await,
+            None => None,
+        } && let Err(error) = client.move_leader(successor).await
+        {
+            last = error.to_string();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Err(format!(
+        "leadership did not move off member {member}: {last}"
+    ))
+}

@@ -1,0 +1,182 @@
+set -eu
+q_at='starting'
+trap 'q_rc=$?; if [ "$q_rc" -ne 0 ]; then printf "%s\n" "quorate: failed to $q_at (status $q_rc)" >&2; fi' EXIT
+q_name() { printf '%s/.%s.quorate-%s' "$(dirname -- "$1")" "$(basename -- "$1")" "$2"; }
+q_user() {
+  getent group "$1" >/dev/null || groupadd --system "$1"
+  id -u "$1" >/dev/null 2>&1 || useradd --system --gid "$1" --no-create-home --home-dir /nonexistent --shell "$(command -v nologin || echo /bin/false)" "$1"
+}
+q_remove_user() {
+  if id -u "$1" >/dev/null 2>&1; then userdel "$1"; fi
+  if getent group "$1" >/dev/null; then groupdel "$1"; fi
+}
+q_directory() { mkdir -p -- "$1"; chown "$3:$4" -- "$1"; chmod "$2" -- "$1"; }
+q_remove_directory() { if [ -d "$1" ]; then rmdir --ignore-fail-on-non-empty -- "$1" 2>/dev/null || :; fi; }
+# The contents come as base64 on standard input; nothing under the final name changes yet.
+q_stage() {
+  q_new=$(q_name "$1" new)
+  rm -rf -- "$q_new"
+  (umask 077; base64 -d >"$q_new")
+  chown "$3:$4" -- "$q_new"
+  chmod "$2" -- "$q_new"
+}
+q_put() {
+  for q_path in "$@"; do sync -- "$(q_name "$q_path" new)"; done
+  for q_path in "$@"; do mv -fT -- "$(q_name "$q_path" new)" "$q_path"; done
+  for q_path in "$@"; do sync -- "$(dirname -- "$q_path")"; done
+}
+q_extract() {
+  q_dir=$2/.quorate-unpack
+  rm -rf -- "$q_dir"
+  mkdir -- "$q_dir"
+  tar -xzf "$1" -C "$q_dir" --strip-components=1 --no-same-owner
+  for q_binary in etcd etcdctl etcdutl; do
+    if [ -f "$q_dir/$q_binary" ]; then
+      q_to=$2/$q_binary
+      if [ "$3" = staged ]; then q_to=$(q_name "$q_to" staged); fi
+      chown root:root -- "$q_dir/$q_binary"
+      chmod 0755 -- "$q_dir/$q_binary"
+      sync -- "$q_dir/$q_binary"
+      mv -fT -- "$q_dir/$q_binary" "$q_to"
+    fi
+  done
+  rm -rf -- "$q_dir"
+  sync -- "$2"
+}
+q_journal() { journalctl -q --no-pager -o cat -n 15 -u "$1" 2>/dev/null | cut -c 1-400 >&2 || :; }
+q_start() {
+  systemctl start --no-block "$1"
+  q_tries=0
+  while :; do
+    case $(systemctl show -p ActiveState "$1") in
+      ActiveState=active|ActiveState=activating|ActiveState=reloading) return 0 ;;
+      ActiveState=failed|ActiveState=inactive)
+        if [ "$q_tries" -ge 10 ]; then q_journal "$1"; return 70; fi ;;
+    esac
+    q_tries=$((q_tries + 1))
+    sleep 0.1
+  done
+}
+q_has_wal() { for q_file in "$1"/*.wal; do if [ -e "$q_file" ]; then return 0; fi; done; return 1; }
+q_assert_no_wal() {
+  if q_has_wal "$1"; then printf '%s holds a WAL: a member that has data is not bootstrapped\n' "$1" >&2; return 72; fi
+}
+q_await_wal() {
+  q_tries=0
+  until q_has_wal "$1"; do
+    q_tries=$((q_tries + 1))
+    if [ "$q_tries" -ge 300 ] || [ "$(systemctl show -p NRestarts "$2")" = NRestarts=3 ]; then
+      q_journal "$2"
+      systemctl stop "$2" || :
+      return 71
+    fi
+    sleep 0.1
+  done
+}
+# A mount point cannot be renamed: its contents move into a directory inside it.
+q_aside() {
+  if [ ! -e "$1" ]; then return 0; fi
+  if mountpoint -q -- "$1"; then
+    q_into=$1/$(basename -- "$2")
+    mkdir -- "$q_into"
+    for q_file in "$1"/*; do
+      if [ "$q_file" != "$q_into" ] && [ "$(basename -- "$q_file")" != lost+found ]; then mv -- "$q_file" "$q_into/"; fi
+    done
+  else
+    if [ -e "$2" ]; then printf '%s exists already\n' "$2" >&2; return 73; fi
+    mv -T -- "$1" "$2"
+  fi
+  sync -- "$(dirname -- "$1")"
+}
+q_purge() {
+  if mountpoint -q -- "$1"; then
+    find "$1" -mindepth 1 -xdev -delete
+  else
+    rm -rf --one-file-system -- "$1"
+  fi
+}
+q_to_root() { if [ -e "$1" ]; then chown -R root:root -- "$1"; chmod 0700 -- "$1"; fi; }
+q_keep() {
+  for q_path in "$@"; do
+    q_old=$(q_name "$q_path" previous)
+    if [ -f "$q_path" ] && [ ! -e "$q_old" ]; then cp -pP -- "$q_path" "$q_old.part"; sync -- "$q_old.part"; mv -fT -- "$q_old.part" "$q_old"; fi
+  done
+}
+q_restore() {
+  for q_path in "$@"; do
+    q_old=$(q_name "$q_path" previous)
+    if [ -e "$q_old" ]; then mv -fT -- "$q_old" "$q_path"; fi
+  done
+}
+q_drop() {
+  for q_path in "$@"; do
+    for q_kind in previous previous.part new staged; do rm -f -- "$(q_name "$q_path" "$q_kind")"; done
+  done
+}
+q_switch() {
+  for q_path in "$@"; do
+    q_new=$(q_name "$q_path" staged)
+    if [ -e "$q_new" ]; then mv -fT -- "$q_new" "$q_path"; fi
+  done
+}
+# Q19: the package must not start a member of its own, nor be upgraded behind our back.
+q_packages() {
+  q_unit=$1 q_specs='' q_names=''
+  shift
+  export DEBIAN_FRONTEND=noninteractive
+  while [ "$#" -ge 2 ]; do
+    q_version=$2
+    if command -v apt-get >/dev/null; then
+      q_found=$(apt-cache madison "$1" | while IFS='| ' read -r _ q_v _; do
+        case $q_v in "$2"|"$2"[-+~]*) printf '%s' "$q_v"; break ;; esac
+      done)
+      if [ -z "$q_found" ]; then printf 'no version %s of package %s is available: run apt-get update, or set package_version\n' "$2" "$1" >&2; return 74; fi
+      q_specs="$q_specs $1=$q_found"
+    else
+      q_specs="$q_specs $1-$2"
+    fi
+    q_names="$q_names $1"
+    shift 2
+  done
+  systemctl mask --runtime -q "$q_unit" || :
+  if command -v apt-get >/dev/null; then
+    q_policy=
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+      q_policy=1
+      printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+      chmod 0755 /usr/sbin/policy-rc.d
+    fi
+    q_rc=0
+    # shellcheck disable=SC2086
+    apt-get install -y -q --no-install-recommends --allow-downgrades --allow-change-held-packages -o Dpkg::Options::=--force-confold $q_specs >&2 || q_rc=$?
+    if [ -n "$q_policy" ]; then rm -f /usr/sbin/policy-rc.d; fi
+    if [ "$q_rc" -ne 0 ]; then systemctl unmask --runtime -q "$q_unit" || :; return "$q_rc"; fi
+    # shellcheck disable=SC2086
+    apt-mark hold $q_names >/dev/null
+  else
+    q_manager=$(command -v dnf || command -v yum)
+    # shellcheck disable=SC2086
+    "$q_manager" install -y $q_specs >&2
+  fi
+  systemctl unmask --runtime -q "$q_unit" || :
+  systemctl daemon-reload
+}
+q_remove_packages() {
+  if command -v apt-get >/dev/null; then
+    apt-mark unhold "$@" >/dev/null || :
+    DEBIAN_FRONTEND=noninteractive apt-get remove -y -q "$@" >&2
+  else
+    q_manager=$(command -v dnf || command -v yum)
+    "$q_manager" remove -y "$@" >&2
+  fi
+}
+# Every script that changes something first proves that the lock names its run, and keeps others out while it works.
+q_guard() {
+  mkdir -p /run/quorate
+  exec 8>>/run/quorate/work.lock
+  if ! flock -w 60 8; then printf 'a script of an earlier run is still at work\n' >&2; exit 76; fi
+  if flock -n /run/quorate/lock true || [ "$(cat /run/quorate/lock.run 2>/dev/null)" != "$1" ]; then
+    printf 'this run does not hold the lock any more\n' >&2
+    exit 77
+  fi
+}

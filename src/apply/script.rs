@@ -1,0 +1,314 @@
+//! Operations as shell: what an action does on its host, rendered into as few scripts as possible.
+
+use std::fmt::Write as _;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::action::{Operation, UnitVerb};
+use crate::etcd::id::MemberId;
+use crate::observe::shell::{word, words};
+use crate::runtime::{Content, FileWrite, Profile};
+
+/// Functions that scripts are made of.
+const PRELUDE: &str = include_str!("prelude.sh");
+
+/// One thing for the executor to do.
+pub enum Step {
+    /// Run a script.
+    Script(SecretString),
+    /// Upload the release archive with this digest.
+    Upload {
+        /// Hex sha256.
+        sha256: String,
+        /// Architecture.
+        arch: String,
+        /// Path on the host.
+        to: String,
+    },
+    /// Move leadership away from a member.
+    MoveLeader(MemberId),
+}
+
+/// Resolves contents that no plan carries.
+pub trait Materials {
+    /// The authority's certificate, PEM.
+    fn authority(&self) -> Result<String, String>;
+    /// Certificate and key of a profile, issued once per action.
+    fn pair(&mut self, profile: Profile) -> Result<(String, SecretString), String>;
+}
+
+/// Renders operations into steps; consecutive ones on the host become one script.
+pub fn steps(
+    operations: &[Operation],
+    run_id: &str,
+    materials: &mut dyn Materials,
+) -> Result<Vec<Step>, String> {
+    let mut steps = Vec::new();
+    let mut body = String::new();
+    let mut rest = operations;
+    while let Some((operation, after)) = rest.split_first() {
+        rest = after;
+        match operation {
+            Operation::Upload { sha256, arch, to } => {
+                flush(&mut body, run_id, &mut steps);
+                steps.push(Step::Upload {
+                    sha256: sha256.clone(),
+                    arch: arch.clone(),
+                    to: to.clone(),
+                });
+            }
+            Operation::MoveLeader(member) => {
+                flush(&mut body, run_id, &mut steps);
+                steps.push(Step::MoveLeader(*member));
+            }
+            Operation::WriteFile(first) => {
+                // Files that follow each other switch together: a certificate must not wait for its key.
+                let mut files = vec![first];
+                while let Some((Operation::WriteFile(next), after)) = rest.split_first() {
+                    files.push(next);
+                    rest = after;
+                }
+                write_files(&mut body, &files, materials)?;
+            }
+            other => line(&mut body, other),
+        }
+    }
+    flush(&mut body, run_id, &mut steps);
+    Ok(steps)
+}
+
+fn flush(body: &mut String, run_id: &str, steps: &mut Vec<Step>) {
+    if body.is_empty() {
+        return;
+    }
+    let script = format!("{PRELUDE}q_guard {}\n{body}", word(run_id));
+    body.clear();
+    steps.push(Step::Script(script.into()));
+}
+
+fn write_files(
+    body: &mut String,
+    files: &[&FileWrite],
+    materials: &mut dyn Materials,
+) -> Result<(), String> {
+    for file in files {
+        let content: SecretString = match &file.content {
+            Content::Text(text) => text.clone().into(),
+            Content::Authority => materials.authority()?.into(),
+            Content::Certificate(profile) => materials.pair(*profile)?.0.into(),
+            Content::Key(profile) => materials.pair(*profile)?.1,
+        };
+        let _ = writeln!(body, "q_at={}", word(&format!("write {}", file.path)));
+        let _ = writeln!(
+            body,
+            "q_stage {} {:04o} {} {} <<'Q_END'\n{}\nQ_END",
+            word(&file.path),
+            file.mode,
+            word(&file.owner),
+            word(&file.group),
+            STANDARD.encode(content.expose_secret()),
+        );
+    }
+    let _ = writeln!(
+        body,
+        "q_put {}",
+        words(files.iter().map(|file| file.path.as_str()))
+    );
+    Ok(())
+}
+
+fn line(body: &mut String, operation: &Operation) {
+    let (what, command) = match operation {
+        Operation::EnsureUser(user) => (
+            format!("create user {user}"),
+            format!("q_user {}", word(user)),
+        ),
+        Operation::RemoveUser(user) => (
+            format!("remove user {user}"),
+            format!("q_remove_user {}", word(user)),
+        ),
+        Operation::MakeDirectory(directory) => (
+            format!("make directory {}", directory.path),
+            format!(
+                "q_directory {} {:04o} {} {}",
+                word(&directory.path),
+                directory.mode,
+                word(&directory.owner),
+                word(&directory.group)
+            ),
+        ),
+        Operation::RemoveDirectory(path) => (
+            format!("remove directory {path}"),
+            format!("q_remove_directory {}", word(path)),
+        ),
+        Operation::RemoveFile(path) => {
+            (format!("remove {path}"), format!("rm -f -- {}", word(path)))
+        }
+        Operation::Extract {
+            archive,
+            bin_dir,
+            prefix,
+        } => (
+            format!("unpack {archive}"),
+            format!(
+                "q_extract {} {} {}",
+                word(archive),
+                word(bin_dir),
+                if prefix.is_empty() { "now" } else { "staged" }
+            ),
+        ),
+        Operation::InstallPackages { packages, unit } => (
+            "install packages".into(),
+            format!(
+                "q_packages {} {}",
+                word(unit),
+                words(
+                    packages
+                        .iter()
+                        .flat_map(|(name, version)| [name.as_str(), version.as_str()])
+                )
+            ),
+        ),
+        Operation::RemovePackages(names) => (
+            "remove packages".into(),
+            format!(
+                "q_remove_packages {}",
+                words(names.iter().map(String::as_str))
+            ),
+        ),
+        Operation::Unit(verb, unit) => (
+            format!("{} {unit}", verb_name(*verb)),
+            unit_command(*verb, unit),
+        ),
+        Operation::AssertNoWal(dir) => (
+            format!("find {dir} without a WAL"),
+            format!("q_assert_no_wal {}", word(dir)),
+        ),
+        Operation::AwaitWal { dir, unit } => (
+            format!("see a WAL in {dir}"),
+            format!("q_await_wal {} {}", word(dir), word(unit)),
+        ),
+        Operation::MoveAside { from, to } => (
+            format!("move {from} aside"),
+            format!("q_aside {} {}", word(from), word(to)),
+        ),
+        Operation::PurgeData(path) => (format!("delete {path}"), format!("q_purge {}", word(path))),
+        Operation::GiveToRoot(path) => (
+            format!("give {path} to root"),
+            format!("q_to_root {}", word(path)),
+        ),
+        Operation::KeepPrevious(paths) => (
+            "keep what is replaced".into(),
+            format!("q_keep {}", list(paths)),
+        ),
+        Operation::SwitchStaged(paths) => (
+            "switch binaries".into(),
+            format!("q_switch {}", list(paths)),
+        ),
+        Operation::RestorePrevious(paths) => (
+            "put back what was replaced".into(),
+            format!("q_restore {}", list(paths)),
+        ),
+        Operation::DropPrevious(paths) => (
+            "remove what was kept".into(),
+            format!("q_drop {}", list(paths)),
+        ),
+        Operation::Journal(text) => (
+            "write to the journal".into(),
+            format!("logger -t quorate -- {} || :", word(text)),
+        ),
+        Operation::WriteFile(_) | Operation::Upload { .. } | Operation::MoveLeader(_) => return,
+    };
+    let _ = writeln!(body, "q_at={}\n{command}", word(&what));
+}
+
+fn list(paths: &[String]) -> String {
+    words(paths.iter().map(String::as_str))
+}
+
+fn verb_name(verb: UnitVerb) -> &'static str {
+    match verb {
+        UnitVerb::DaemonReload => "reload the units for",
+        UnitVerb::ResetFailed => "reset",
+        UnitVerb::Enable => "enable",
+        UnitVerb::Disable => "disable",
+        UnitVerb::Unmask => "unmask",
+        UnitVerb::Start => "start",
+        UnitVerb::Restart => "restart",
+        UnitVerb::Stop => "stop",
+    }
+}
+
+fn unit_command(verb: UnitVerb, unit: &str) -> String {
+    let unit = word(unit);
+    match verb {
+        UnitVerb::DaemonReload => "systemctl daemon-reload".into(),
+        UnitVerb::ResetFailed => format!("systemctl reset-failed {unit} 2>/dev/null || :"),
+        UnitVerb::Enable => format!("systemctl enable -q {unit}"),
+        UnitVerb::Disable => format!("systemctl disable -q {unit} 2>/dev/null || :"),
+        UnitVerb::Unmask => {
+            format!("systemctl unmask -q {unit}\nsystemctl unmask -q --runtime {unit}")
+        }
+        UnitVerb::Start => format!("q_start {unit}"),
+        // Stopped for sure before it is started: a gate must not pass on the process that goes.
+        UnitVerb::Restart => format!("systemctl stop {unit}\nq_start {unit}"),
+        UnitVerb::Stop => format!("systemctl stop {unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct None;
+    impl Materials for None {
+        fn authority(&self) -> Result<String, String> {
+            Err("no authority".into())
+        }
+        fn pair(&mut self, _: Profile) -> Result<(String, SecretString), String> {
+            Err("no authority".into())
+        }
+    }
+
+    #[test]
+    fn sh_can_parse_every_operation() {
+        let path = || "/tmp/it's $(here)".to_owned();
+        let operations = vec![
+            Operation::EnsureUser("etcd".into()),
+            Operation::RemoveDirectory(path()),
+            Operation::WriteFile(FileWrite {
+                path: path(),
+                mode: 0o644,
+                owner: "root".into(),
+                group: "root".into(),
+                content: Content::Text("Q_END\n$(no) `no`".into()),
+            }),
+            Operation::Unit(UnitVerb::Restart, "etcd.service".into()),
+            Operation::MoveAside {
+                from: path(),
+                to: path(),
+            },
+            Operation::KeepPrevious(vec![path(), path()]),
+            Operation::InstallPackages {
+                packages: vec![("a".into(), "1".into())],
+                unit: "u".into(),
+            },
+        ];
+        let steps = steps(&operations, "run", &mut None).unwrap();
+        let [Step::Script(script)] = steps.as_slice() else {
+            panic!("one script")
+        };
+        let output = std::process::Command::new("sh")
+            .args(["-n", "-c", script.expose_secret()])
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(!script.expose_secret().contains("$(no)"));
+    }
+}

@@ -1,0 +1,591 @@
+//! `quorate apply` and, with another goal, `quorate destroy`.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::mpsc;
+
+use super::session::{Connection, Session, intent, load};
+use super::{runlog, saved};
+use crate::action::RunFacts;
+use crate::apply::lock::{self, Holder, Lock, Refusal};
+use crate::apply::{self, Context, Event, LockHolder, Signal, Sink};
+use crate::desired::model::TlsMode;
+use crate::error::{BLOCKED, DECLINED, ERROR, Failure, INTERRUPTED, LOCKED, OK};
+use crate::observed::{HostState, Observed};
+use crate::pki;
+use crate::plan::{Goal, Plan, fingerprint};
+use crate::render::Style;
+use crate::render::event::Finish;
+use crate::render::progress::{Progress, Wanted};
+use crate::safety;
+use crate::schedule::{Outcome, Report};
+
+/// Arguments of `apply`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// A plan saved by `quorate plan --out`; it is the approval
+    pub plan: Option<PathBuf>,
+    /// Do not ask
+    #[arg(long)]
+    pub auto_approve: bool,
+    /// Accept that a cluster of one or two members is away while a member restarts
+    #[arg(long, conflicts_with = "plan")]
+    pub allow_downtime: bool,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Arguments of `destroy`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DestroyArgs {
+    /// Do not ask
+    #[arg(long)]
+    pub auto_approve: bool,
+    /// Delete data instead of moving it aside. There is no undo
+    #[arg(long)]
+    pub purge_data: bool,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What both have.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunArgs {
+    /// Wait this long for another operator's lock, such as 30s or 5m
+    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub lock_timeout: Duration,
+    /// Print events as JSON lines; needs a saved plan or --auto-approve
+    #[arg(long)]
+    pub json: bool,
+    /// One line per action in the plan
+    #[arg(long)]
+    pub concise: bool,
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// Runs `apply`.
+///
+/// # Errors
+/// See the exit codes in [`crate::error`].
+pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> {
+    match &args.plan {
+        Some(path) => {
+            let plan = saved::read(path)?;
+            let session = Session::open(plan.desired.clone(), &args.run.connection)?;
+            Run {
+                session,
+                args: &args.run,
+                style,
+                command: "apply",
+                approved: true,
+                screen: Screen::new(&args.run, style),
+            }
+            .saved(plan)
+            .await
+        }
+        None => {
+            let session = Session::open(load(file, style.color)?, &args.run.connection)?;
+            let goal = Goal::Converge {
+                allow_downtime: args.allow_downtime,
+            };
+            let approved = args.auto_approve;
+            Run {
+                session,
+                args: &args.run,
+                style,
+                command: "apply",
+                approved,
+                screen: Screen::new(&args.run, style),
+            }
+            .fresh(goal)
+            .await
+        }
+    }
+}
+
+/// Runs `destroy`.
+///
+/// # Errors
+/// See the exit codes in [`crate::error`].
+pub async fn run_destroy(file: &Path, args: &DestroyArgs, style: Style) -> Result<u8, Failure> {
+    let session = Session::open(load(file, style.color)?, &args.run.connection)?;
+    let goal = Goal::Destroy {
+        purge_data: args.purge_data,
+    };
+    let approved = args.auto_approve;
+    Run {
+        session,
+        args: &args.run,
+        style,
+        command: "destroy",
+        approved,
+        screen: Screen::new(&args.run, style),
+    }
+    .fresh(goal)
+    .await
+}
+
+struct Run<'a> {
+    session: Session,
+    args: &'a RunArgs,
+    style: Style,
+    command: &'static str,
+    approved: bool,
+    screen: Screen,
+}
+
+/// The progress on standard output, shared by everything that has something to tell.
+#[derive(Clone)]
+struct Screen(Arc<Mutex<Progress>>);
+
+impl Screen {
+    fn new(args: &RunArgs, style: Style) -> Self {
+        let wanted = if args.json {
+            Wanted::Json
+        } else {
+            Wanted::Text
+        };
+        Self(Arc::new(Mutex::new(Progress::stdout(wanted, style))))
+    }
+
+    fn show(&self, event: &Event) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .on(OffsetDateTime::now_utc(), event);
+    }
+
+    /// Lets the progress say what has been under way for long, until the task is aborted.
+    fn keep_ticking(&self) -> tokio::task::JoinHandle<()> {
+        let screen = self.clone();
+        tokio::spawn(async move {
+            let mut tick = tokio::time::interval(Duration::from_millis(250));
+            loop {
+                tick.tick().await;
+                screen
+                    .0
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .tick(OffsetDateTime::now_utc());
+            }
+        })
+    }
+}
+
+impl Run<'_> {
+    async fn fresh(self, goal: Goal) -> Result<u8, Failure> {
+        if self.args.json && !self.approved {
+            return Err(Failure::new("--json needs a saved plan or --auto-approve"));
+        }
+        let observed = self.session.observe().await;
+        let plan = self.session.plan(&observed, &intent(goal)?);
+        self.show(&plan);
+        if plan.is_empty() {
+            self.client_certificates()?;
+            return Ok(if plan.blocked.is_empty() { OK } else { BLOCKED });
+        }
+        if !self.approved && !self.confirm(&plan)? {
+            anstream::println!(
+                "\n{} cancelled.",
+                if plan.intent.goal.is_destroy() {
+                    "Destroy"
+                } else {
+                    "Apply"
+                }
+            );
+            return Ok(DECLINED);
+        }
+        self.execute(plan, &observed).await
+    }
+
+    async fn saved(self, plan: Plan) -> Result<u8, Failure> {
+        self.show(&plan);
+        if plan.is_empty() {
+            return Ok(if plan.blocked.is_empty() { OK } else { BLOCKED });
+        }
+        let observed = self.session.observe().await;
+        self.execute(plan, &observed).await
+    }
+
+    fn show(&self, plan: &Plan) {
+        if self.args.json {
+            self.screen.show(&Event::Planned(Box::new(plan.clone())));
+        } else {
+            super::plan::print(plan, false, self.args.concise, self.style);
+        }
+    }
+
+    fn confirm(&self, plan: &Plan) -> Result<bool, Failure> {
+        if !std::io::stdin().is_terminal() {
+            return Err(Failure::new("there is no terminal to ask on").remedy(
+                "approve with --auto-approve, or save the plan with `quorate plan --out FILE` and apply that file",
+            ));
+        }
+        let mut out = anstream::stdout();
+        loop {
+            write!(out, "{}", question(plan))?;
+            out.flush()?;
+            let mut answer = String::new();
+            if std::io::stdin().lock().read_line(&mut answer)? == 0 {
+                return Ok(false);
+            }
+            match answer.trim() {
+                "yes" => return Ok(true),
+                "details" => super::plan::print(plan, false, false, self.style),
+                _ => return Ok(false),
+            }
+        }
+    }
+
+    async fn execute(self, plan: Plan, observed: &Observed) -> Result<u8, Failure> {
+        let run_id = run_id()?;
+        let log = runlog::RunLog::create(&run_id, self.command);
+        let holder = Holder {
+            operator: who(),
+            command: format!("quorate {}", self.command),
+            since: OffsetDateTime::now_utc().unix_timestamp(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            run: run_id.clone(),
+        };
+        let screen = self.screen.clone();
+        let sink: Sink = {
+            let (screen, log) = (screen.clone(), log.writer());
+            Arc::new(move |event: &Event| {
+                log(event);
+                screen.show(event);
+            })
+        };
+        let (signals, incoming) = mpsc::unbounded_channel();
+        let nodes = reachable(observed);
+        let lock = self.lock(&plan, &nodes, &holder, &sink, &signals).await?;
+        sink(&Event::LockTaken);
+        let ticking = screen.keep_ticking();
+        let result = self.locked(&plan, run_id, &sink, incoming, signals).await;
+        ticking.abort();
+        lock.release().await;
+        let (report, view) = result?;
+        let finish = Finish {
+            next: next(&plan, &report),
+            plan,
+            report,
+            view,
+        };
+        sink(&Event::Finished(Box::new(finish.clone())));
+        let Finish { plan, report, .. } = finish;
+        if let (false, false, Some(path)) = (self.args.json, report.is_complete(), log.path()) {
+            anstream::println!("The log of this run is {}.", path.display());
+        }
+        if report.is_complete() {
+            self.client_certificates()?;
+        }
+        Ok(exit_code(&plan, &report))
+    }
+
+    async fn locked(
+        &self,
+        plan: &Plan,
+        run_id: String,
+        sink: &Sink,
+        incoming: mpsc::UnboundedReceiver<Signal>,
+        signals: mpsc::UnboundedSender<Signal>,
+    ) -> Result<(Report, Option<crate::observed::ClusterView>), Failure> {
+        // What was planned on must still hold, now that nobody else can change it.
+        let observed = self.session.observe().await;
+        let facts = fingerprint::facts(&self.session.desired, &observed);
+        if let Some((name, then, now)) = plan.changed_fact(&facts) {
+            return Err(Failure::new(format!(
+                "the plan is stale: {name} was {}, and is {} now",
+                then.unwrap_or("not known"),
+                now.unwrap_or("not known")
+            ))
+            .code(BLOCKED)
+            .remedy("nothing was changed; plan again"));
+        }
+        let mut authority = None;
+        let tls = &plan.desired.tls;
+        let managed = tls.client == TlsMode::Managed || tls.peer == TlsMode::Managed;
+        if managed && !plan.intent.goal.is_destroy() {
+            let operator = self.session.operator.clone();
+            let tls = tokio::task::spawn_blocking(move || {
+                let authority = operator.open_authority()?;
+                let fingerprint = authority.certificate().current().fingerprint_sha256.clone();
+                Ok::<_, String>((fingerprint, operator.etcd_tls()?))
+            })
+            .await
+            .map_err(|error| Failure::new(error.to_string()))?
+            .map_err(Failure::new)?;
+            let (fingerprint, tls) = tls;
+            authority = Some(fingerprint);
+            self.session.fleet.set_tls(tls);
+        }
+        let interrupts = tokio::spawn(async move {
+            let mut count = 0;
+            while tokio::signal::ctrl_c().await.is_ok() {
+                count += 1;
+                if count > 1 {
+                    std::process::exit(i32::from(INTERRUPTED));
+                }
+                let _ = signals.send(Signal::Interrupt);
+            }
+        });
+        let context = Context {
+            fleet: self.session.fleet.clone(),
+            operator: self.session.operator.clone(),
+            desired: self.session.desired.clone(),
+            run_id,
+            sink: sink.clone(),
+        };
+        let run_facts = RunFacts {
+            fingerprint: plan.fingerprint.clone(),
+            operator: who(),
+            at: stamp(),
+            authority,
+        };
+        let report = apply::run(
+            &context,
+            plan,
+            &run_facts,
+            self.args.connection.parallelism,
+            incoming,
+        )
+        .await;
+        interrupts.abort();
+        let view = if plan.intent.goal.is_destroy() {
+            None
+        } else {
+            Some(self.session.fleet.look().await)
+        };
+        Ok((report, view))
+    }
+
+    async fn lock(
+        &self,
+        plan: &Plan,
+        nodes: &[String],
+        holder: &Holder,
+        sink: &Sink,
+        signals: &mpsc::UnboundedSender<Signal>,
+    ) -> Result<Lock, Failure> {
+        let all = plan.desired.nodes.len();
+        let ours = plan
+            .desired
+            .nodes
+            .iter()
+            .filter(|node| nodes.contains(&node.name))
+            .count();
+        if !plan.intent.goal.is_destroy() && ours < safety::quorum(all) {
+            return Err(Failure::new(format!(
+                "the lock would cover {ours} of {all} nodes, {} are needed",
+                safety::quorum(all)
+            ))
+            .code(BLOCKED)
+            .remedy("make more hosts reachable, and plan again"));
+        }
+        let deadline = tokio::time::Instant::now() + self.args.lock_timeout;
+        let mut told = false;
+        loop {
+            let (lost, mut losses) = mpsc::unbounded_channel();
+            match lock::take(&self.session.fleet, nodes, holder, lost).await {
+                Ok(lock) => {
+                    let signals = signals.clone();
+                    tokio::spawn(async move {
+                        if let Some(reason) = losses.recv().await {
+                            let _ = signals.send(Signal::LockLost(reason));
+                        }
+                    });
+                    return Ok(lock);
+                }
+                Err(Refusal::Held { node, holder }) => {
+                    if tokio::time::Instant::now() >= deadline {
+                        return Err(Failure::new(format!("{node} is locked by {}", describe(holder.as_ref())))
+                            .code(LOCKED)
+                            .remedy("wait for that run to end, or give --lock-timeout; the lock ends with its holder's connection"));
+                    }
+                    if !told {
+                        sink(&Event::LockWait {
+                            holder: lock_holder(&node, holder),
+                            waited: Duration::ZERO,
+                        });
+                        told = true;
+                    }
+                    // Two operators that wait for each other must not keep step.
+                    let jitter = u64::from(holder_digit(&stamp())) * 37;
+                    tokio::time::sleep(Duration::from_millis(700 + jitter)).await;
+                }
+                Err(Refusal::Failed { node, reason }) => {
+                    return Err(Failure::new(format!(
+                        "{node}: the lock cannot be taken: {reason}"
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Certificates for people and programs, on the operator's side.
+    fn client_certificates(&self) -> Result<(), Failure> {
+        let desired = &self.session.desired;
+        if desired.tls.client != TlsMode::Managed {
+            return Ok(());
+        }
+        let failed = |error: pki::PkiError| Failure::new(error.to_string());
+        let Some(authority) = self.session.operator.authority().map_err(failed)? else {
+            return Ok(());
+        };
+        let endpoints: Vec<String> = desired
+            .nodes
+            .iter()
+            .map(|node| crate::runtime::layout(desired, node).client_url)
+            .collect();
+        for client in &desired.tls.client_certs {
+            let new = pki::NewClient {
+                name: &client.name,
+                key: desired.tls.leaf.key,
+                validity: client.validity.unwrap_or(desired.tls.leaf.validity),
+                renew_before: desired.tls.leaf.renew_before,
+                endpoints: &endpoints,
+            };
+            let open = || {
+                self.session
+                    .operator
+                    .open_authority()
+                    .map_err(|_| pki::PkiError::NoAuthority {
+                        dir: desired.tls.ca.dir.clone(),
+                    })
+            };
+            let files = pki::ensure_client(
+                &desired.tls.ca.dir,
+                &authority,
+                &new,
+                OffsetDateTime::now_utc(),
+                open,
+            )
+            .map_err(failed)?;
+            if files.issued.is_some() && !self.args.json {
+                anstream::println!(
+                    "Wrote the certificate of {}: use it with `. {}`.",
+                    client.name,
+                    files.environment.display()
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn question(plan: &Plan) -> String {
+    let name = &plan.desired.cluster.name;
+    let what = if plan.intent.goal.is_destroy() {
+        format!("Do you really want to destroy cluster {name}? There is no undo.")
+    } else {
+        format!("Do you want to perform these actions on cluster {name}?")
+    };
+    format!(
+        "\n{what}\n  Only 'yes' will be accepted to approve; 'details' shows the whole plan.\n\n  Enter a value (yes / no / details): "
+    )
+}
+
+fn exit_code(plan: &Plan, report: &Report) -> u8 {
+    if report.stopped.as_deref() == Some("interrupted") && !report.is_complete() {
+        INTERRUPTED
+    } else if report.count(|outcome| *outcome != Outcome::Done) > 0 {
+        ERROR
+    } else if plan.blocked.is_empty() {
+        OK
+    } else {
+        BLOCKED
+    }
+}
+
+/// The command to run next.
+fn next(plan: &Plan, report: &Report) -> Option<String> {
+    if report.is_complete() {
+        (!plan.intent.goal.is_destroy()).then(|| "quorate status".into())
+    } else if plan.intent.goal.is_destroy() {
+        Some("quorate destroy".into())
+    } else {
+        Some("quorate plan".into())
+    }
+}
+
+fn reachable(observed: &Observed) -> Vec<String> {
+    observed
+        .hosts
+        .iter()
+        .filter(|(_, state)| matches!(state, HostState::Known(_)))
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+fn describe(holder: Option<&Holder>) -> String {
+    match holder {
+        Some(holder) => format!(
+            "{}, running `{}` for {} s",
+            holder.operator,
+            holder.command,
+            age(holder).as_secs()
+        ),
+        None => "another run".into(),
+    }
+}
+
+fn age(holder: &Holder) -> Duration {
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    Duration::from_secs(u64::try_from(now.saturating_sub(holder.since)).unwrap_or(0))
+}
+
+fn lock_holder(node: &str, holder: Option<Holder>) -> LockHolder {
+    let age = holder.as_ref().map(age).unwrap_or_default();
+    let holder = holder.unwrap_or_else(|| Holder {
+        operator: "another operator".into(),
+        command: "quorate".into(),
+        since: 0,
+        version: String::new(),
+        run: String::new(),
+    });
+    LockHolder {
+        node: node.to_owned(),
+        run: holder.run,
+        who: holder.operator,
+        command: holder.command,
+        version: holder.version,
+        age,
+    }
+}
+
+fn holder_digit(stamp: &str) -> u8 {
+    stamp.bytes().rev().find(u8::is_ascii_digit).unwrap_or(b'0') - b'0'
+}
+
+fn stamp() -> String {
+    OffsetDateTime::now_utc()
+        .format(&Rfc3339)
+        .unwrap_or_default()
+}
+
+fn run_id() -> Result<String, Failure> {
+    let mut bytes = [0u8; 8];
+    getrandom::fill(&mut bytes).map_err(|error| Failure::new(format!("no randomness: {error}")))?;
+    Ok(hex::encode(bytes))
+}
+
+/// `user@host` of the operator.
+fn who() -> String {
+    let user = std::env::var("SUDO_USER")
+        .or_else(|_| std::env::var("USER"))
+        .or_else(|_| std::env::var("LOGNAME"))
+        .unwrap_or_else(|_| match rustix::process::getuid() {
+            uid if uid.is_root() => "root".into(),
+            uid => uid.as_raw().to_string(),
+        });
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    format!("{user}@{host}")
+}

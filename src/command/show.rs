@@ -1,0 +1,30 @@
+//! `quorate show`.
+
+use std::path::PathBuf;
+
+use super::saved;
+use crate::error::{Failure, OK};
+use crate::render::Style;
+
+/// Arguments of `show`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// A plan saved by `quorate plan --out`
+    pub plan: PathBuf,
+    /// Print the plan as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// One line per action
+    #[arg(long)]
+    pub concise: bool,
+}
+
+/// Runs `show`.
+///
+/// # Errors
+/// The file is no plan of this version.
+pub fn run(args: &Args, style: Style) -> Result<u8, Failure> {
+    let plan = saved::read(&args.plan)?;
+    super::plan::print(&plan, args.json, args.concise, style);
+    Ok(OK)
+}

@@ -1,0 +1,754 @@
+//! The thread that owns a host's SSH session.
+//!
+//! It sleeps in `poll` on the network, on the tunnels' local ends and on a wake pipe, and never
+//! waits inside libssh2. Requests come by channel; each is answered by a oneshot.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::sync::oneshot;
+
+use super::error::{Address, RemoteError, TunnelError};
+use super::process::{Chunk, Process, Request, Step, blocked};
+use super::relay::{Moved, Relay};
+use super::wire::Wire;
+
+/// Sessions open at once; sshd's default for MaxSessions is 10.
+const SESSIONS: usize = 8;
+/// Silence after which a keepalive is sent, and sent again.
+const KEEPALIVE: Duration = Duration::from_secs(8);
+/// Silence after which the connection is given up.
+const DEAD: Duration = Duration::from_secs(25);
+/// Pause before a refused session is tried again.
+const REFUSED_PAUSE: Duration = Duration::from_millis(500);
+
+/// What has been used, for the budget of round trips.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) sessions: AtomicU64,
+    pub(super) tunnels: AtomicU64,
+}
+
+/// A request to the thread.
+pub(super) enum Command {
+    Run {
+        id: u64,
+        request: Box<Request>,
+    },
+    Tunnel {
+        id: u64,
+        to: Address,
+        within: Duration,
+        answer: TunnelAnswer,
+    },
+    Feed {
+        id: u64,
+        chunk: Chunk,
+    },
+    Finish {
+        id: u64,
+    },
+    Cancel {
+        id: u64,
+    },
+    Close,
+}
+
+type TunnelAnswer = oneshot::Sender<Result<UnixStream, TunnelError>>;
+
+enum Wanted {
+    Process {
+        request: Box<Request>,
+        fed: Vec<Chunk>,
+    },
+    Tunnel {
+        to: Address,
+        answer: TunnelAnswer,
+    },
+}
+
+struct Waiting {
+    id: u64,
+    wanted: Wanted,
+    within: Option<Duration>,
+    deadline: Option<Instant>,
+    refused: bool,
+}
+
+/// What libssh2 is opening; it can do one at a time, and cannot be stopped.
+enum Opening {
+    Session,
+    Direct(Address),
+}
+
+struct Running {
+    process: Process,
+    within: Option<Duration>,
+    deadline: Option<Instant>,
+}
+
+pub(super) struct Actor {
+    pub(super) node: String,
+    pub(super) session: ssh2::Session,
+    pub(super) wire: Wire,
+    pub(super) commands: Receiver<Command>,
+    pub(super) wake: UnixStream,
+    pub(super) counters: Arc<Counters>,
+    work: Work,
+}
+
+#[derive(Default)]
+struct Work {
+    queue: VecDeque<Waiting>,
+    /// What is being opened, and for whom, unless that one has gone.
+    opening: Option<(Opening, Option<Waiting>)>,
+    processes: BTreeMap<u64, Running>,
+    relays: BTreeMap<u64, Relay>,
+    /// Channels to be closed, and whether they count as sessions.
+    closing: Vec<(ssh2::Channel, bool)>,
+    /// No session is tried before this.
+    refused_until: Option<Instant>,
+    keepalive: Option<Instant>,
+}
+
+/// Why the thread ends.
+enum End {
+    Closed,
+    Lost(String),
+}
+
+impl Actor {
+    pub(super) fn new(
+        node: String,
+        session: ssh2::Session,
+        wire: Wire,
+        commands: Receiver<Command>,
+        wake: UnixStream,
+        counters: Arc<Counters>,
+    ) -> Self {
+        session.set_keepalive(true, 2);
+        Self {
+            node,
+            session,
+            wire,
+            commands,
+            wake,
+            counters,
+            work: Work::default(),
+        }
+    }
+
+    /// Serves until the last handle is gone, `Close` comes, or the connection ends.
+    pub(super) fn run(mut self) {
+        let end = match self.serve() {
+            Ok(never) => match never {},
+            Err(end) => end,
+        };
+        self.finish(&end);
+    }
+
+    fn serve(&mut self) -> Result<std::convert::Infallible, End> {
+        let mut scratch = vec![0; 64 * 1024];
+        loop {
+            self.take_commands()?;
+            self.expire();
+            loop {
+                let fed = self.wire.pump().map_err(End::Lost)?;
+                let unread = self.wire.unread();
+                let moved = self.step(&mut scratch)?;
+                if !fed && !moved && unread == self.wire.unread() {
+                    self.wire.send();
+                    break;
+                }
+                self.take_commands()?;
+                self.expire();
+            }
+            self.stay_alive()?;
+            self.sleep()?;
+        }
+    }
+
+    fn take_commands(&mut self) -> Result<(), End> {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Close) | Err(TryRecvError::Disconnected) => return Err(End::Closed),
+                Err(TryRecvError::Empty) => return Ok(()),
+                Ok(command) => self.accept(command),
+            }
+        }
+    }
+
+    fn accept(&mut self, command: Command) {
+        match command {
+            Command::Run { id, request } => {
+                let within = request.deadline;
+                self.enqueue(
+                    id,
+                    Wanted::Process {
+                        request,
+                        fed: Vec::new(),
+                    },
+                    within,
+                );
+            }
+            Command::Tunnel {
+                id,
+                to,
+                within,
+                answer,
+            } => {
+                self.enqueue(id, Wanted::Tunnel { to, answer }, Some(within));
+            }
+            Command::Feed { id, chunk } => {
+                if let Some(running) = self.work.processes.get_mut(&id) {
+                    running.process.feed(chunk);
+                } else if let Some(Wanted::Process { fed, .. }) = self.work.waiting(id) {
+                    fed.push(chunk);
+                }
+            }
+            Command::Finish { id } => {
+                if let Some(running) = self.work.processes.get_mut(&id) {
+                    running.process.finish();
+                } else if let Some(Wanted::Process { request, fed }) = self.work.waiting(id) {
+                    // Input that came already follows the script.
+                    for chunk in fed.drain(..) {
+                        request.later.push(chunk);
+                    }
+                    request.closed = true;
+                }
+            }
+            Command::Cancel { id } => {
+                if let Some(running) = self.work.processes.remove(&id) {
+                    self.work
+                        .closing
+                        .push((running.process.into_parts().0, true));
+                } else if let Some(relay) = self.work.relays.remove(&id) {
+                    self.work.closing.push((relay.into_channel(), false));
+                } else {
+                    self.work.queue.retain(|waiting| waiting.id != id);
+                    if let Some((_, waiting)) = &mut self.work.opening {
+                        waiting.take_if(|waiting| waiting.id == id);
+                    }
+                }
+            }
+            Command::Close => {}
+        }
+    }
+
+    fn enqueue(&mut self, id: u64, wanted: Wanted, within: Option<Duration>) {
+        let deadline = within.map(|within| Instant::now() + within);
+        self.work.queue.push_back(Waiting {
+            id,
+            wanted,
+            within,
+            deadline,
+            refused: false,
+        });
+    }
+
+    /// Answers what has waited too long.
+    fn expire(&mut self) {
+        let now = Instant::now();
+        let late = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        let work = &mut self.work;
+        let expired: Vec<u64> = work
+            .processes
+            .iter()
+            .filter(|(_, running)| late(running.deadline))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in expired {
+            if let Some(running) = work.processes.remove(&id) {
+                let (channel, request) = running.process.into_parts();
+                work.closing.push((channel, true));
+                fail_process(request, deadline(&self.node, running.within));
+            }
+        }
+        for _ in 0..work.queue.len() {
+            if let Some(waiting) = work.queue.pop_front() {
+                if late(waiting.deadline) {
+                    waiting.expire(&self.node);
+                } else {
+                    work.queue.push_back(waiting);
+                }
+            }
+        }
+        if let Some((_, waiting)) = &mut work.opening {
+            if let Some(waiting) = waiting.take_if(|waiting| late(waiting.deadline)) {
+                waiting.expire(&self.node);
+            }
+        }
+    }
+
+    /// One round over everything. True if anything moved.
+    fn step(&mut self, scratch: &mut [u8]) -> Result<bool, End> {
+        let mut moved = self.open()?;
+        let mut ended = Vec::new();
+        for (id, running) in &mut self.work.processes {
+            let step = running
+                .process
+                .step(&self.node, self.wire.has_room(), scratch);
+            self.wire.collect();
+            match step {
+                Step::Idle => {}
+                Step::Moved => moved = true,
+                Step::Done(answer) => ended.push((*id, answer, true)),
+                Step::Failed(error) => ended.push((*id, Err(error), false)),
+            }
+        }
+        for (id, answer, closed) in ended {
+            moved = true;
+            let Some(running) = self.work.processes.remove(&id) else {
+                continue;
+            };
+            let (channel, request) = running.process.into_parts();
+            if !closed {
+                self.work.closing.push((channel, true));
+            }
+            if let Err(RemoteError::Lost { reason, .. }) = &answer {
+                let reason = reason.clone();
+                answer_process(request, answer);
+                return Err(End::Lost(reason));
+            }
+            answer_process(request, answer);
+        }
+        let mut over = Vec::new();
+        for (id, relay) in &mut self.work.relays {
+            match relay.step(self.wire.has_room(), scratch) {
+                Moved::Nothing => {}
+                Moved::Something => moved = true,
+                Moved::Over => over.push(*id),
+            }
+            self.wire.collect();
+        }
+        for id in over {
+            moved = true;
+            if let Some(relay) = self.work.relays.remove(&id) {
+                self.work.closing.push((relay.into_channel(), false));
+            }
+        }
+        self.work
+            .closing
+            .retain_mut(|(channel, _)| match channel.close() {
+                Err(error) if blocked(&error) => true,
+                _ => {
+                    moved = true;
+                    false
+                }
+            });
+        self.wire.collect();
+        Ok(moved)
+    }
+
+    /// Goes on with opening channels, one after the other.
+    fn open(&mut self) -> Result<bool, End> {
+        let mut moved = false;
+        loop {
+            if self.work.opening.is_none() {
+                let Some(waiting) = self.work.next() else {
+                    return Ok(moved);
+                };
+                let opening = match &waiting.wanted {
+                    Wanted::Process { .. } => Opening::Session,
+                    Wanted::Tunnel { to, .. } => Opening::Direct(to.clone()),
+                };
+                self.work.opening = Some((opening, Some(waiting)));
+            }
+            let Some((opening, waiting)) = self.work.opening.take() else {
+                return Ok(moved);
+            };
+            let result = match &opening {
+                // The standard window of 2 MiB and packets of 32 KiB.
+                Opening::Session => self.session.channel_session(),
+                Opening::Direct(to) => self.session.channel_direct_tcpip(&to.host, to.port, None),
+            };
+            self.wire.collect();
+            match result {
+                Err(error) if blocked(&error) => {
+                    self.work.opening = Some((opening, waiting));
+                    return Ok(moved);
+                }
+                Ok(channel) => self.opened(channel, &opening, waiting),
+                Err(error) => self.not_opened(&error, waiting)?,
+            }
+            moved = true;
+        }
+    }
+
+    fn opened(&mut self, channel: ssh2::Channel, opening: &Opening, waiting: Option<Waiting>) {
+        let counter = match opening {
+            Opening::Session => &self.counters.sessions,
+            Opening::Direct(_) => &self.counters.tunnels,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        let Some(Waiting {
+            id,
+            wanted,
+            within,
+            deadline,
+            ..
+        }) = waiting
+        else {
+            self.work
+                .closing
+                .push((channel, matches!(opening, Opening::Session)));
+            return;
+        };
+        match wanted {
+            Wanted::Process { request, fed } => {
+                let mut process = Process::new(channel, *request);
+                for chunk in fed {
+                    process.feed(chunk);
+                }
+                self.work.processes.insert(
+                    id,
+                    Running {
+                        process,
+                        within,
+                        deadline,
+                    },
+                );
+            }
+            Wanted::Tunnel { to, answer } => match local_pair() {
+                Ok((ours, theirs)) => {
+                    if answer.send(Ok(theirs)).is_ok() {
+                        self.work.relays.insert(id, Relay::new(channel, ours));
+                    } else {
+                        self.work.closing.push((channel, false));
+                    }
+                }
+                Err(error) => {
+                    self.work.closing.push((channel, false));
+                    let reason = format!("no local socket for the tunnel to {to}: {error}");
+                    let _ = answer.send(Err(RemoteError::Lost {
+                        node: self.node.clone(),
+                        reason,
+                    }
+                    .into()));
+                }
+            },
+        }
+    }
+
+    fn not_opened(&mut self, error: &ssh2::Error, waiting: Option<Waiting>) -> Result<(), End> {
+        if error.code() != ssh2::ErrorCode::Session(-21)
+            && error.code() != ssh2::ErrorCode::Session(-9)
+        {
+            if let Some(waiting) = waiting {
+                self.work.queue.push_front(waiting);
+            }
+            return Err(End::Lost(error.message().to_owned()));
+        }
+        let Some(mut waiting) = waiting else {
+            return Ok(());
+        };
+        let prohibited = error.message().contains("administratively prohibited");
+        match waiting.wanted {
+            Wanted::Process { .. } if prohibited || self.work.sessions() == 0 => {
+                waiting.fail(RemoteError::Sessions {
+                    node: self.node.clone(),
+                });
+            }
+            Wanted::Process { .. } => {
+                waiting.refused = true;
+                self.work.refused_until = Some(Instant::now() + REFUSED_PAUSE);
+                self.work.queue.push_front(waiting);
+            }
+            Wanted::Tunnel { to, answer } => {
+                let node = self.node.clone();
+                let _ = answer.send(Err(if prohibited {
+                    TunnelError::Prohibited { node, address: to }
+                } else {
+                    TunnelError::Refused { node, address: to }
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    fn stay_alive(&mut self) -> Result<(), End> {
+        let silence = self.wire.alive().elapsed();
+        if silence >= DEAD {
+            return Err(End::Lost(format!(
+                "no sign of life for {} s",
+                silence.as_secs()
+            )));
+        }
+        let due = self
+            .work
+            .keepalive
+            .is_none_or(|sent| sent.elapsed() >= KEEPALIVE);
+        if silence >= KEEPALIVE && due {
+            self.work.keepalive = Some(Instant::now());
+            self.session
+                .keepalive_send()
+                .map_err(|error| End::Lost(error.message().to_owned()))?;
+            self.wire.pump().map_err(End::Lost)?;
+        }
+        Ok(())
+    }
+
+    fn wake_at(&self) -> Instant {
+        let work = &self.work;
+        let alive = self.wire.alive();
+        let mut at = match work.keepalive {
+            Some(sent) if sent > alive => sent + KEEPALIVE,
+            _ => alive + KEEPALIVE,
+        }
+        .min(alive + DEAD);
+        let waiting = work.queue.iter().chain(
+            work.opening
+                .iter()
+                .filter_map(|(_, waiting)| waiting.as_ref()),
+        );
+        let deadlines = waiting
+            .filter_map(|waiting| waiting.deadline)
+            .chain(
+                work.processes
+                    .values()
+                    .filter_map(|running| running.deadline),
+            )
+            .chain(
+                work.processes
+                    .values()
+                    .filter_map(|running| running.process.patience()),
+            );
+        for deadline in deadlines {
+            at = at.min(deadline);
+        }
+        if let (Some(until), false) = (work.refused_until, work.queue.is_empty()) {
+            at = at.min(until);
+        }
+        at
+    }
+
+    fn sleep(&mut self) -> Result<(), End> {
+        let pause =
+            self.wake_at().saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        let mut net = PollFlags::empty();
+        net.set(PollFlags::IN, self.wire.wants_read());
+        net.set(PollFlags::OUT, self.wire.wants_write());
+        let mut fds = vec![PollFd::new(&self.wake, PollFlags::IN)];
+        // Without any interest a hang-up would still be reported, again and again.
+        let net_at = (!net.is_empty()).then(|| {
+            fds.push(PollFd::from_borrowed_fd(self.wire.fd(), net));
+            fds.len() - 1
+        });
+        let mut relays = Vec::new();
+        for (id, relay) in &self.work.relays {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, relay.wants_read());
+            flags.set(PollFlags::OUT, relay.wants_write());
+            if !flags.is_empty() || relay.half_closed() {
+                relays.push((*id, fds.len()));
+                fds.push(PollFd::from_borrowed_fd(relay.fd(), flags));
+            }
+        }
+        let timeout = Timespec {
+            tv_sec: i64::try_from(pause.as_secs()).unwrap_or(1),
+            tv_nsec: i64::from(pause.subsec_nanos()),
+        };
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(End::Lost(error.to_string())),
+        }
+        let woken = !fds[0].revents().is_empty();
+        let _ = net_at;
+        let hung: Vec<u64> = relays
+            .into_iter()
+            .filter(|(_, at)| {
+                fds[*at]
+                    .revents()
+                    .intersects(PollFlags::HUP | PollFlags::ERR)
+            })
+            .map(|(id, _)| id)
+            .collect();
+        drop(fds);
+        for id in hung {
+            if let Some(relay) = self.work.relays.get_mut(&id) {
+                relay.hung_up();
+            }
+        }
+        if woken {
+            drain(&self.wake);
+        }
+        Ok(())
+    }
+
+    /// Answers everything that waits, and closes the connection without waiting for anybody.
+    fn finish(self, end: &End) {
+        let error = match end {
+            End::Closed => RemoteError::Closed {
+                node: self.node.clone(),
+            },
+            End::Lost(reason) => RemoteError::Lost {
+                node: self.node.clone(),
+                reason: reason.clone(),
+            },
+        };
+        if matches!(end, End::Closed) {
+            // Polite, but not waited for.
+            let _ = self.session.disconnect(None, "done", None);
+        }
+        // First the wire: then libssh2 reads an end where it would otherwise wait for answers.
+        self.wire.end();
+        let Work {
+            queue,
+            opening,
+            processes,
+            relays,
+            closing,
+            ..
+        } = self.work;
+        for waiting in queue
+            .into_iter()
+            .chain(opening.and_then(|(_, waiting)| waiting))
+        {
+            waiting.fail(error.clone());
+        }
+        for running in processes.into_values() {
+            fail_process(running.process.into_parts().1, error.clone());
+        }
+        drop((relays, closing));
+        // Requests that came too late learn it too.
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Run { request, .. } => fail_process(*request, error.clone()),
+                Command::Tunnel { answer, .. } => {
+                    let _ = answer.send(Err(error.clone().into()));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Work {
+    fn waiting(&mut self, id: u64) -> Option<&mut Wanted> {
+        let opening = self
+            .opening
+            .iter_mut()
+            .filter_map(|(_, waiting)| waiting.as_mut());
+        self.queue
+            .iter_mut()
+            .chain(opening)
+            .find(|waiting| waiting.id == id)
+            .map(|waiting| &mut waiting.wanted)
+    }
+
+    /// Sessions that count at the server.
+    fn sessions(&self) -> usize {
+        self.processes.len() + self.closing.iter().filter(|(_, session)| *session).count()
+    }
+
+    /// The next that may be opened: tunnels do not count as sessions, so they pass those that wait.
+    fn next(&mut self) -> Option<Waiting> {
+        let full = self.sessions() >= SESSIONS
+            || self
+                .refused_until
+                .is_some_and(|until| until > Instant::now() && self.sessions() > 0);
+        if !full {
+            return self.queue.pop_front();
+        }
+        let at = self
+            .queue
+            .iter()
+            .position(|waiting| matches!(waiting.wanted, Wanted::Tunnel { .. }))?;
+        self.queue.remove(at)
+    }
+}
+
+impl Waiting {
+    fn fail(self, error: RemoteError) {
+        match self.wanted {
+            Wanted::Process { request, .. } => fail_process(*request, error),
+            Wanted::Tunnel { answer, .. } => {
+                let _ = answer.send(Err(error.into()));
+            }
+        }
+    }
+
+    fn expire(self, node: &str) {
+        match self.wanted {
+            Wanted::Process { request, .. } => {
+                let error = if self.refused {
+                    RemoteError::Sessions { node: node.into() }
+                } else {
+                    deadline(node, self.within)
+                };
+                fail_process(*request, error);
+            }
+            Wanted::Tunnel { to, answer } => {
+                let seconds = seconds(self.within);
+                let _ = answer.send(Err(TunnelError::Timeout {
+                    node: node.into(),
+                    address: to,
+                    seconds,
+                }));
+            }
+        }
+    }
+}
+
+fn seconds(within: Option<Duration>) -> u64 {
+    within.map_or(0, |within| within.as_secs_f64().ceil() as u64)
+}
+
+fn deadline(node: &str, within: Option<Duration>) -> RemoteError {
+    RemoteError::Deadline {
+        node: node.into(),
+        seconds: seconds(within),
+    }
+}
+
+fn fail_process(request: Request, error: RemoteError) {
+    answer_process(request, Err(error));
+}
+
+/// A caller that has gone does not matter.
+fn answer_process(mut request: Request, answer: Result<super::process::Output, RemoteError>) {
+    if let Some(started) = request.started.take() {
+        let early = match &answer {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.clone()),
+        };
+        let _ = started.send(early);
+    }
+    let _ = request.answer.send(answer);
+}
+
+fn local_pair() -> std::io::Result<(UnixStream, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    theirs.set_nonblocking(true)?;
+    Ok((ours, theirs))
+}
+
+pub(super) fn drain(wake: &UnixStream) {
+    let mut buffer = [0; 256];
+    while matches!((&*wake).read(&mut buffer), Ok(count) if count == buffer.len()) {}
+}
+
+/// Waits, in the connect phase, for the network or for the caller to give up.
+pub(super) fn wait(wire: &Wire, wake: &UnixStream, until: Instant) {
+    let pause = until.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+    let mut net = PollFlags::IN;
+    net.set(PollFlags::OUT, wire.wants_write());
+    let mut fds = [
+        PollFd::from_borrowed_fd(wire.fd(), net),
+        PollFd::from_borrowed_fd(wake.as_fd(), PollFlags::IN),
+    ];
+    let timeout = Timespec {
+        tv_sec: i64::try_from(pause.as_secs()).unwrap_or(1),
+        tv_nsec: i64::from(pause.subsec_nanos()),
+    };
+    // A failure shows as a deadline that passes.
+    let _ = poll(&mut fds, Some(&timeout));
+}

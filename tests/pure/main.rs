@@ -1,0 +1,7 @@
+//! Tests of what needs no host: each module is one subject.
+
+mod cluster_file;
+mod etcd_options;
+mod examples;
+mod invalid_files;
+mod schema;

@@ -1,0 +1,252 @@
+//! Scripts, held processes, uploads.
+
+use std::time::{Duration, Instant};
+
+use quorate::remote::{Exit, RemoteError};
+
+use crate::sshd::{Sshd, available};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_and_its_cost() {
+    if !available("a_script_and_its_cost") {
+        return;
+    }
+    let sshd = Sshd::start("");
+    let begun = Instant::now();
+    let host = sshd.connect().await;
+    let connected = begun.elapsed();
+    let begun = Instant::now();
+    let output = host
+        .script(b"id -u; echo warn >&2; exit 3", PATIENCE)
+        .await
+        .unwrap();
+    let first = begun.elapsed();
+    assert_eq!(output.status, Exit::Code(3));
+    assert_eq!(output.stdout, b"0\n");
+    assert_eq!(output.stderr, b"warn\n");
+    let begun = Instant::now();
+    host.script(b":", PATIENCE).await.unwrap();
+    eprintln!(
+        "connect {connected:?}, first script {first:?}, second {:?}",
+        begun.elapsed()
+    );
+    assert_eq!(host.round_trips().sessions, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_run_side_by_side() {
+    if !available("scripts_run_side_by_side") {
+        return;
+    }
+    let sshd = Sshd::start("");
+    let host = sshd.connect().await;
+    let begun = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for at in 0..6 {
+        let host = host.clone();
+        tasks.spawn(async move {
+            (
+                at,
+                host.script(format!("sleep 1; echo {at}").as_bytes(), PATIENCE)
+                    .await,
+            )
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        let (at, output) = done.unwrap();
+        assert_eq!(output.unwrap().stdout, format!("{at}\n").as_bytes());
+    }
+    assert!(
+        begun.elapsed() < Duration::from_millis(2500),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_scripts_than_sessions_queue() {
+    if !available("more_scripts_than_sessions_queue") {
+        return;
+    }
+    for limit in ["", "MaxSessions 2"] {
+        let sshd = Sshd::start(limit);
+        let host = sshd.connect().await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let host = host.clone();
+            tasks.spawn(async move { host.script(b"sleep 0.1; echo x", PATIENCE).await });
+        }
+        while let Some(done) = tasks.join_next().await {
+            assert_eq!(done.unwrap().unwrap().stdout, b"x\n");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn much_on_both_streams() {
+    if !available("much_on_both_streams") {
+        return;
+    }
+    let sshd = Sshd::start("");
+    let host = sshd.connect().await;
+    let output = host
+        .script(
+            b"head -c 3000000 /dev/zero >&2; head -c 3000001 /dev/zero; echo end >&2",
+            PATIENCE,
+        )
+        .await
+        .unwrap();
+    assert_eq!(output.stderr.len(), 3_000_004);
+    assert_eq!(output.stdout.len(), 3_000_001);
+    let error = host
+        .script(b"head -c 20000000 /dev/zero", PATIENCE)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, RemoteError::OutputTooLarge { .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_is_not_success() {
+    if !available("a_signal_is_not_success") {
+        return;
+    }
+    let sshd = Sshd::start("");
+    let host = sshd.connect().await;
+    let output = host.script(b"kill -KILL $$", PATIENCE).await.unwrap();
+    assert!(!output.success());
+    assert!(
+        matches!(&output.status, Exit::Signal(name) if name == "KILL"),
+        "{}",
+        output.status
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_ends_it_here_and_there() {
+    if !available("a_deadline_ends_it_here_and_there") {
+        return;
+    }
+    let sshd = Sshd::start("");
+    let host = sshd.connect().await;
+    let file = sshd.path("late");
+    let script = format!("sleep 3; touch {}", file.display());
+    let begun = Instant::now();
+    let error = host
+        .script(script.as_bytes(), Duration::from_secs(1))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, RemoteError::Deadline { .. }), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(host.script(b"echo on", PATIENCE).await.unwrap().success());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(!file.exists(), "the script went on behind its deadline");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_go_both_ways() {
+    if !available("lines_go_both_ways") {
+        return;
+    }
+    let sshd = Sshd::start("");
+    let host = sshd.connect().await;
+    let mut held = host
+        .hold(b"echo held; while read -r line; do echo \"got $line\"; done; echo bye; exit 4")
+        .await
+        .unwrap();
+    assert_eq!(held.next_line().await.as_deref(), Some("held"));
+    for word in ["one", "two words"] {
+        held.write_line(word).unwrap();
+        assert_eq!(held.next_line().await, Some(format!("got {word}")));
+    }
+    assert!(
+        host.script(b"echo beside", PATIENCE)
+            .await
+            .unwrap()
+            .success()
+    );
+    let output = held.close(PATIENCE).await.unwrap();
+    assert_eq!(output.status, Exit::Code(4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_process_ends_with_its_session() {
+    if !available("a_held_process_ends_with_its_session") {
+        return;
+    }
+    let sshd = Sshd::start("");
+    let host = sshd.connect().await;
+    let file = sshd.path("ended");
+    let script = format!(
+        "echo held; while read -r line; do :; done; touch {}",
+        file.display()
+    );
+    let mut held = host.hold(script.as_bytes()).await.unwrap();
+    held.next_line().await.unwrap();
+    let begun = Instant::now();
+    drop((held, host));
+    assert!(begun.elapsed() < Duration::from_millis(100));
+    for _ in 0..50 {
+        if file.exists() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_answers_everybody_at_once() {
+    if !available("closing_answers_everybody_at_once") {
+        return;
+    }
+    let sshd = Sshd::start("");
+    let host = sshd.connect().await;
+    let other = host.clone();
+    let waiting =
+        tokio::spawn(async move { other.script(b"sleep 30", Duration::from_secs(60)).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let begun = Instant::now();
+    host.close();
+    assert!(matches!(
+        waiting.await.unwrap(),
+        Err(RemoteError::Closed { .. })
+    ));
+    assert!(begun.elapsed() < Duration::from_millis(500));
+    assert!(matches!(
+        host.script(b":", PATIENCE).await,
+        Err(RemoteError::Closed { .. })
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn noise_of_the_login_shell_is_no_output() {
+    if !available("noise_of_the_login_shell_is_no_output") {
+        return;
+    }
+    let sshd = Sshd::start(
+        "SetEnv BASH_ENV=/nonexistent\nForceCommand echo noise; echo more >&2; printf unfinished; eval \"$SSH_ORIGINAL_COMMAND\"",
+    );
+    let host = sshd.connect().await;
+    let output = host.script(b"echo clean", PATIENCE).await.unwrap();
+    assert_eq!(output.stdout, b"clean\n");
+    assert_eq!(output.stderr, b"");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shell_that_runs_nothing_is_an_error() {
+    if !available("a_shell_that_runs_nothing_is_an_error") {
+        return;
+    }
+    let sshd = Sshd::start("ForceCommand echo This account is not available.; exit 1");
+    let host = sshd.connect().await;
+    let error = host.script(b"echo clean", PATIENCE).await.unwrap_err();
+    assert!(
+        matches!(&error, RemoteError::Shell { text, .. } if text.contains("not available")),
+        "{error}"
+    );
+}
