@@ -54,8 +54,7 @@ pub fn run(world: &mut World, plan: &Plan, choose: Choose<'_>, mut budget: usize
     let mut commands = scheduler.on(Event::Started { at: 0 });
     let mut running: Vec<(ActionId, Vec<Operation>)> = Vec::new();
     let mut looks: Vec<ActionId> = Vec::new();
-    let mut at = 0;
-    for _ in 0..10_000 {
+    for at in 1..10_000 {
         for command in commands.drain(..) {
             match command {
                 Command::Finish => return scheduler.report().is_complete(),
@@ -78,7 +77,6 @@ pub fn run(world: &mut World, plan: &Plan, choose: Choose<'_>, mut budget: usize
                 Command::Waiting(..) => {}
             }
         }
-        at += 1;
         let choices = running.len() + looks.len();
         assert!(
             choices > 0,

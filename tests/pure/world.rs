@@ -114,9 +114,8 @@ impl World {
             }
             Operation::RemoveDirectory(path) => {
                 let inside = format!("{path}/");
-                if !host.files.keys().any(|file| file.starts_with(&inside))
-                    && !(host.wal.is_some() && *path == layout.data_dir)
-                {
+                let data = host.wal.is_some() && *path == layout.data_dir;
+                if !data && !host.files.keys().any(|file| file.starts_with(&inside)) {
                     host.files.remove(path);
                 }
             }
