@@ -157,6 +157,8 @@ q_packages() {
     q_manager=$(command -v dnf || command -v yum)
     # shellcheck disable=SC2086
     "$q_manager" install -y $q_specs >&2
+    # shellcheck disable=SC2086
+    "$q_manager" versionlock add $q_names >/dev/null 2>&1 || printf 'the versionlock plugin is missing: updates of the distribution may replace etcd\n' >&2
   fi
   systemctl unmask --runtime -q "$q_unit" || :
   systemctl daemon-reload

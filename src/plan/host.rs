@@ -107,7 +107,9 @@ impl Host<'_> {
                 ));
             }
         }
-        if facts.clock_offset_ms.abs() > MAX_SKEW_MS && self.desired.tls.client != TlsMode::Off {
+        if facts.clock_offset_ms.abs() > MAX_SKEW_MS
+            && [self.desired.tls.client, self.desired.tls.peer].contains(&TlsMode::Managed)
+        {
             blocked.push(self.blocked(
                 format!(
                     "its clock is {} s {} this machine's: certificates are not issued across that",
