@@ -113,6 +113,11 @@ q_drop() {
     for q_kind in previous previous.part new staged; do rm -f -- "$(q_name "$q_path" "$q_kind")"; done
   done
 }
+q_sweep() {
+  for q_dir in "$@"; do
+    for q_file in "$q_dir"/.quorate-*; do if [ -e "$q_file" ]; then rm -rf -- "$q_file"; fi; done
+  done
+}
 q_switch() {
   for q_path in "$@"; do
     q_new=$(q_name "$q_path" staged)

@@ -285,7 +285,8 @@ fn member_of(host: &Host<'_>, known: &Known, draft: &mut Draft) -> Option<WalIde
                         "the host is blank, and the cluster {} exists already",
                         known.cluster_id
                     ),
-                    "this version does not add or replace members: use etcdctl, one member at a time",
+                    "this version does not add or replace members: use etcdctl, one member at a time; \
+                     or, if a destroy missed the hosts of that cluster, finish it with `quorate destroy`",
                 ),
             };
             draft.block(node, reason, remedy);
