@@ -1,0 +1,7 @@
+//! Whole runs of the program on a lab's hosts: real sshd, systemd and etcd.
+
+mod bootstrap;
+mod destroy;
+mod drift;
+mod harness;
+mod rolling;
