@@ -4,4 +4,6 @@ mod bootstrap;
 mod destroy;
 mod drift;
 mod harness;
+mod install;
 mod rolling;
+mod secrets;
