@@ -95,7 +95,14 @@ q_purge() {
     rm -rf --one-file-system -- "$1"
   fi
 }
-q_to_root() { if [ -e "$1" ]; then chown -R root:root -- "$1"; chmod 0700 -- "$1"; fi; }
+# The directory around it, where it is of the same owner, could not stay with a user that goes either.
+q_to_root() {
+  if [ ! -e "$1" ]; then return 0; fi
+  q_dir=$(dirname -- "$1")
+  if [ "$(stat -c %u -- "$q_dir")" = "$(stat -c %u -- "$1")" ]; then chown root:root -- "$q_dir"; fi
+  chown -R root:root -- "$1"
+  chmod 0700 -- "$1"
+}
 q_keep() {
   for q_path in "$@"; do
     q_old=$(q_name "$q_path" previous)

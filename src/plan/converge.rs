@@ -58,6 +58,8 @@ pub(super) fn change_of(name: &str, before: Option<String>, after: &str) -> Chan
 struct Known {
     generation: Generation,
     cluster_id: ClusterId,
+    /// A node that bears it.
+    node: String,
 }
 
 /// Plans the repair of drift and changes of files in a living cluster.
@@ -144,6 +146,7 @@ fn agree(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Known> {
                 found = Some(Known {
                     generation: marker.generation.clone(),
                     cluster_id,
+                    node: node.to_owned(),
                 });
             }
             Some(known) if known.cluster_id == cluster_id => {}
@@ -282,11 +285,11 @@ fn member_of(host: &Host<'_>, known: &Known, draft: &mut Draft) -> Option<WalIde
                 ),
                 None => (
                     format!(
-                        "the host is blank, and the cluster {} exists already",
-                        known.cluster_id
+                        "the host is blank, and the cluster {} exists already, on {}",
+                        known.cluster_id, known.node
                     ),
-                    "this version does not add or replace members: use etcdctl, one member at a time; \
-                     or, if a destroy missed the hosts of that cluster, finish it with `quorate destroy`",
+                    "this version does not add or replace members: use etcdctl, one member at a time; where that \
+                     cluster is what a destroy has left, `quorate destroy` first",
                 ),
             };
             draft.block(node, reason, remedy);
