@@ -74,7 +74,11 @@ pub fn unhealthy(view: &ClusterView, member: MemberId) -> Option<String> {
             status.leader
         ));
     }
-    let (_, lead) = view.statuses.get(&leader)?;
+    let Some((_, lead)) = view.statuses.get(&leader) else {
+        return Some(format!(
+            "its leader {leader} does not answer here, so nobody can say how far it lags"
+        ));
+    };
     let lag = lag(lead, status);
     (lag > MAX_LAG).then(|| format!("it is {lag} entries behind the leader"))
 }
@@ -115,11 +119,16 @@ pub fn may_stop(
     }
     let margin = margin(view, member, starting);
     let learner = view.member(member).is_some_and(|found| found.is_learner);
-    if learner || margin.during >= margin.needs || allow_downtime {
+    if learner || margin.during >= margin.needs {
         return Ok(margin);
     }
     if margin.voters <= 2 {
-        return Err(Unsafe::TooSmall(margin));
+        // Nothing else than an interruption is possible there, so the operator may accept one.
+        return if allow_downtime {
+            Ok(margin)
+        } else {
+            Err(Unsafe::TooSmall(margin))
+        };
     }
     Err(Unsafe::QuorumLost(margin))
 }
@@ -155,6 +164,9 @@ pub fn gate(view: &ClusterView, gate: &Gate) -> Result<(), String> {
                 )),
                 None => Ok(()),
             }
+        }
+        Gate::Member(_) if view.cluster_ids.len() > 1 => {
+            Err(Unsafe::SeveralClusters(view.cluster_ids.clone()).to_string())
         }
         Gate::Member(member) => {
             unhealthy(view, *member).map_or(Ok(()), |why| Err(format!("member {member}: {why}")))
@@ -212,6 +224,8 @@ mod tests {
         // A member that an earlier step starts counts.
         assert!(may_stop(&view(3, &[1, 2]), MemberId(1), &[MemberId(3)], false).is_ok());
         assert!(may_stop(&view(5, &[1, 2, 3]), MemberId(2), &[], false).is_err());
+        // What the operator accepts for small clusters takes no quorum from a larger one.
+        assert!(may_stop(&view(5, &[1, 2, 3]), MemberId(2), &[], true).is_err());
     }
 
     #[test]

@@ -54,11 +54,7 @@ impl Kind for Bootstrap {
             Operation::MakeDirectory(root_directory(drop_in_dir.clone())),
             Operation::WriteFile(root_file(
                 &self.drop_in.environment_path,
-                crate::runtime::systemd::start_environment(
-                    &self.initial_cluster,
-                    &self.token,
-                    "new",
-                ),
+                crate::runtime::start_environment(&self.initial_cluster, &self.token, "new"),
             )),
             Operation::WriteFile(root_file(&self.drop_in.path, self.drop_in.text.clone())),
             Operation::Unit(UnitVerb::DaemonReload, unit()),

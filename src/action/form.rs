@@ -12,6 +12,8 @@ pub struct Form {
     pub cluster_id: ClusterId,
     /// Number of members.
     pub members: usize,
+    /// The unit that runs each.
+    pub unit: String,
 }
 
 impl Kind for Form {
@@ -23,6 +25,9 @@ impl Kind for Form {
     }
     fn summary(&self) -> String {
         format!("{} members form cluster {}", self.members, self.cluster_id)
+    }
+    fn watched_unit(&self) -> Option<&str> {
+        Some(&self.unit)
     }
     fn is_member_action(&self) -> bool {
         true

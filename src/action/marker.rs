@@ -83,6 +83,9 @@ pub(super) fn journal(what: &str, run: &RunFacts) -> Operation {
 /// The operations that write a marker.
 pub(super) fn write(marker: &Marker, run: &RunFacts) -> Vec<Operation> {
     let mut marker = marker.clone();
+    if marker.authority.is_none() {
+        marker.authority.clone_from(&run.authority);
+    }
     marker.last_plan = Some(LastPlan {
         fingerprint: run.fingerprint.clone(),
         by: run.operator.clone(),

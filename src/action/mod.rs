@@ -155,6 +155,8 @@ pub struct RunFacts {
     pub operator: String,
     /// RFC 3339 time of the run.
     pub at: String,
+    /// sha256 of the certificate of the managed authority, which may be younger than the plan.
+    pub authority: Option<String>,
 }
 
 /// The kinds of action.
@@ -204,6 +206,10 @@ pub trait Kind {
     /// What has to come true after.
     fn gate(&self) -> Gate {
         Gate::None
+    }
+    /// The unit whose crashes end the wait for the gate.
+    fn watched_unit(&self) -> Option<&str> {
+        None
     }
     /// Whether it touches a member of a living cluster, so that a failure freezes every other such action (Q15).
     fn is_member_action(&self) -> bool {

@@ -53,6 +53,9 @@ impl Kind for Restart {
     fn gate(&self) -> Gate {
         Gate::Member(self.member)
     }
+    fn watched_unit(&self) -> Option<&str> {
+        Some(&self.unit)
+    }
     fn is_member_action(&self) -> bool {
         true
     }

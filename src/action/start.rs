@@ -24,6 +24,9 @@ impl Kind for Start {
     fn summary(&self) -> String {
         format!("start {} (member {})", self.unit, self.member)
     }
+    fn watched_unit(&self) -> Option<&str> {
+        Some(&self.unit)
+    }
     fn is_member_action(&self) -> bool {
         true
     }

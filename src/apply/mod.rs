@@ -17,6 +17,9 @@ use crate::plan::Plan;
 pub use crate::render::event::{Event, LockHolder, Step};
 use crate::schedule::{self, Command, Report, Scheduler};
 
+/// Milliseconds between two looks at the unit of a member that is waited for.
+const UNIT_CHECK_MS: u64 = 3000;
+
 /// Where events go.
 pub type Sink = std::sync::Arc<dyn Fn(&Event) + Send + Sync>;
 
@@ -43,6 +46,7 @@ pub async fn run(
     let mut scheduler = Scheduler::new(&plan.actions, parallelism);
     let mut since: BTreeMap<ActionId, u64> = BTreeMap::new();
     let mut ended: BTreeMap<ActionId, bool> = BTreeMap::new();
+    let mut checked: BTreeMap<ActionId, u64> = BTreeMap::new();
     let mut commands = scheduler.on(schedule::Event::Started { at: now() });
     let mut signals_open = true;
     loop {
@@ -58,14 +62,33 @@ pub async fn run(
                 Command::Finish => return scheduler.report(),
                 Command::Waiting(id, why) => (context.sink)(&Event::Waiting { id, why }),
                 Command::Look(id, delay) => {
-                    let (fleet, events) = (context.fleet.clone(), events.clone());
+                    let (context, events) = (context.clone(), events.clone());
+                    let due = checked
+                        .get(&id)
+                        .copied()
+                        .or(since.get(&id).copied())
+                        .unwrap_or(0)
+                        + UNIT_CHECK_MS;
+                    let action = plan
+                        .actions
+                        .iter()
+                        .find(|action| action.id == id && now() >= due)
+                        .cloned();
+                    if action.is_some() {
+                        checked.insert(id.clone(), now());
+                    }
                     tokio::spawn(async move {
                         tokio::time::sleep(Duration::from_millis(delay)).await;
-                        let view = fleet.look().await;
+                        let view = context.fleet.look().await;
+                        let hopeless = match action {
+                            Some(action) => perform::crash_loop(&context, &action).await,
+                            None => None,
+                        };
                         let _ = events.send(schedule::Event::Looked {
                             at: now(),
                             id,
                             view,
+                            hopeless,
                         });
                     });
                 }

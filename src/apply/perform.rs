@@ -11,6 +11,7 @@ use super::{Event, Sink};
 use crate::action::{Action, ActionId, Operation};
 use crate::desired::model::Desired;
 use crate::etcd::id::MemberId;
+use crate::observe::shell::word;
 use crate::observe::{Fleet, Operator};
 use crate::remote::{Exit, Host, Source, Upload};
 use crate::safety;
@@ -19,6 +20,10 @@ use crate::safety;
 const SCRIPT: Duration = Duration::from_secs(300);
 /// Time for an upload.
 const UPLOAD: Duration = Duration::from_secs(900);
+/// Time for a look at a unit.
+const LOOK_AT_UNIT: Duration = Duration::from_secs(10);
+/// Restarts of a unit by systemd after which waiting is in vain.
+const MAX_RESTARTS: u32 = 2;
 /// Time for another member to take the lead.
 const LEAD: Duration = Duration::from_secs(20);
 
@@ -74,6 +79,57 @@ pub async fn operations(
         }
     }
     Ok(())
+}
+
+/// Why a member that is waited for will not come: its unit crashes again and again, or has given up.
+pub async fn crash_loop(context: &Context, action: &Action) -> Option<String> {
+    let unit = action.kind.as_kind().watched_unit()?;
+    let nodes: Vec<&str> = match &action.node {
+        Some(node) => vec![node],
+        None => context
+            .desired
+            .nodes
+            .iter()
+            .map(|node| node.name.as_str())
+            .collect(),
+    };
+    let unit = word(unit);
+    let script = format!(
+        "systemctl show {unit} -p NRestarts -p ActiveState\njournalctl -q --no-pager -o cat -n 8 -u {unit} | cut -c 1-300\n"
+    );
+    for node in nodes {
+        let Ok(host) = context.fleet.host(node).await else {
+            continue;
+        };
+        let Ok(output) = host.script(script.as_bytes(), LOOK_AT_UNIT).await else {
+            continue;
+        };
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let restarts = text
+            .lines()
+            .find_map(|line| line.strip_prefix("NRestarts="))
+            .and_then(|count| count.parse::<u32>().ok())
+            .unwrap_or(0);
+        let gave_up = text
+            .lines()
+            .any(|line| line == "ActiveState=failed" || line == "ActiveState=inactive");
+        if restarts >= MAX_RESTARTS || gave_up {
+            let journal: Vec<&str> = text
+                .lines()
+                .filter(|line| !line.starts_with("NRestarts=") && !line.starts_with("ActiveState="))
+                .collect();
+            let state = if gave_up {
+                "has stopped".to_owned()
+            } else {
+                format!("has crashed {restarts} times")
+            };
+            return Some(format!(
+                "on {node} the unit {state}; its journal ends with\n{}",
+                journal.join("\n")
+            ));
+        }
+    }
+    None
 }
 
 async fn run_script(host: &Host, text: &str) -> Result<(), String> {

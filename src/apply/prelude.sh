@@ -113,6 +113,11 @@ q_drop() {
     for q_kind in previous previous.part new staged; do rm -f -- "$(q_name "$q_path" "$q_kind")"; done
   done
 }
+q_sweep() {
+  for q_dir in "$@"; do
+    for q_file in "$q_dir"/.quorate-*; do if [ -e "$q_file" ]; then rm -rf -- "$q_file"; fi; done
+  done
+}
 q_switch() {
   for q_path in "$@"; do
     q_new=$(q_name "$q_path" staged)
@@ -157,6 +162,8 @@ q_packages() {
     q_manager=$(command -v dnf || command -v yum)
     # shellcheck disable=SC2086
     "$q_manager" install -y $q_specs >&2
+    # shellcheck disable=SC2086
+    "$q_manager" versionlock add $q_names >/dev/null 2>&1 || printf 'the versionlock plugin is missing: updates of the distribution may replace etcd\n' >&2
   fi
   systemctl unmask --runtime -q "$q_unit" || :
   systemctl daemon-reload

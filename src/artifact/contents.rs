@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::{Component, Path};
+use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 
@@ -61,12 +61,13 @@ fn read(file: impl Read, machine: Machine) -> Result<BTreeMap<String, String>, S
     let mut found = BTreeMap::new();
     for entry in archive.entries().map_err(|error| broken(&error))? {
         let mut entry = entry.map_err(|error| broken(&error))?;
-        if !entry.header().entry_type().is_file() {
-            continue;
-        }
+        let kind = entry.header().entry_type();
         let Some(name) = entry.path().ok().and_then(|path| binary(&path)) else {
             continue;
         };
+        if !kind.is_file() {
+            return Err(format!("`{name}` in it is no regular file"));
+        }
         let mut head = Head::default();
         let (digest, _) = digest::copy(&mut entry, &mut head, LARGEST, &mut |_| {}).map_err(
             |error| match error {
@@ -86,19 +87,16 @@ fn read(file: impl Read, machine: Machine) -> Result<BTreeMap<String, String>, S
     if found.contains_key("etcd") {
         Ok(found)
     } else {
-        Err("it holds no regular file `etcd`".to_owned())
+        Err("it holds no `etcd` in the directory at its top".to_owned())
     }
 }
 
-/// The binary that an entry is: at the top, or in the one directory there.
+/// The binary that an entry is: in the one directory at the top, which hosts strip (`tar --strip-components=1`).
 fn binary(path: &Path) -> Option<&'static str> {
-    let mut parts = path.components().filter(|part| *part != Component::CurDir);
-    let name = match (parts.next(), parts.next(), parts.next()) {
-        (Some(name), None, None) | (Some(_), Some(name), None) => name,
-        _ => return None,
-    };
-    let name = name.as_os_str().to_str()?;
-    BINARIES.into_iter().find(|binary| *binary == name)
+    let (dir, name) = path.to_str()?.split_once('/')?;
+    BINARIES
+        .into_iter()
+        .find(|binary| *binary == name && !matches!(dir, "" | ".."))
 }
 
 fn broken(error: &io::Error) -> String {
@@ -222,8 +220,11 @@ mod tests {
         for (entries, expected) in [
             (
                 vec![("x/etcdctl", FILE, b"ctl".as_slice())],
-                "no regular file `etcd`",
+                "holds no `etcd` in the directory",
             ),
+            // Hosts would not find these.
+            (vec![("etcd", FILE, &etcd)], "holds no `etcd`"),
+            (vec![("x/bin/etcd", FILE, &etcd)], "holds no `etcd`"),
             (
                 vec![("x/etcd", tar::EntryType::Symlink, b"".as_slice())],
                 "no regular file",

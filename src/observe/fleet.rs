@@ -290,8 +290,7 @@ impl Fleet {
     /// A client of the member that a node runs.
     pub async fn etcd(&self, name: &str) -> Option<EtcdClient> {
         let link = self.links.lock().await.get(name).cloned()?;
-        let client = link.etcd.lock().await.clone();
-        client
+        link.etcd.lock().await.clone()
     }
 
     /// Sessions, scripts and tunnels that were opened so far, over all hosts.

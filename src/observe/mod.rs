@@ -18,8 +18,10 @@ use crate::observed::{HostState, Observed};
 
 /// Observes the hosts of the file and those that only markers know, and the operator's own side.
 pub async fn observe(fleet: &Arc<Fleet>, operator: &Operator) -> Observed {
-    let mut observed = Observed::default();
-    observed.hosts = fleet.observe(&fleet.names().await).await;
+    let mut observed = Observed {
+        hosts: fleet.observe(&fleet.names().await).await,
+        ..Observed::default()
+    };
     let strangers = strangers(&observed, operator);
     if !strangers.is_empty() {
         let mut names = BTreeSet::new();

@@ -50,6 +50,9 @@ pub struct Marker {
     pub packages: Vec<String>,
     /// sha256 of the archive that the binaries came from.
     pub archive: Option<String>,
+    /// sha256 of the certificate of the authority that the member trusts.
+    #[serde(default)]
+    pub authority: Option<String>,
     /// How each node of the cluster was reached: hints for a run whose file no longer names a node.
     pub addresses: BTreeMap<String, SshAddress>,
     /// The last plan that changed this host.

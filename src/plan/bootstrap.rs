@@ -62,6 +62,10 @@ pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
         kind: ActionKind::Form(Form {
             cluster_id,
             members: hosts.len(),
+            unit: hosts
+                .first()
+                .map(|host| host.layout.unit.clone())
+                .unwrap_or_default(),
         }),
         because: vec![],
         needs: if starts.is_empty() { ready } else { starts },
@@ -269,7 +273,13 @@ fn prepare_host(
         add("install", ActionKind::Install(install), &needs, changes);
     }
     if let Some(prepare) = differences.prepare {
-        needs.insert(add("prepare", ActionKind::Prepare(prepare), &needs, vec![]));
+        let changes = host.prepare_changes(&prepare);
+        needs.insert(add(
+            "prepare",
+            ActionKind::Prepare(prepare),
+            &needs,
+            changes,
+        ));
     }
     if let Some(configure) = Differences::configure(
         &differences.files,

@@ -93,7 +93,10 @@ pub fn check(actions: &[Action]) -> Result<(), Vec<String>> {
         if let ActionKind::Restart(restart) = &action.kind {
             match action.margin {
                 None => faults.push(format!("{} has no margin", action.id)),
-                Some(margin) if margin.during < margin.needs && !restart.allow_downtime => {
+                Some(margin)
+                    if margin.during < margin.needs
+                        && !(restart.allow_downtime && margin.voters <= 2) =>
+                {
                     faults.push(format!("{} takes the quorum away", action.id));
                 }
                 Some(_) => {}

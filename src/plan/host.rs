@@ -107,7 +107,9 @@ impl Host<'_> {
                 ));
             }
         }
-        if facts.clock_offset_ms.abs() > MAX_SKEW_MS && self.desired.tls.client != TlsMode::Off {
+        if facts.clock_offset_ms.abs() > MAX_SKEW_MS
+            && [self.desired.tls.client, self.desired.tls.peer].contains(&TlsMode::Managed)
+        {
             blocked.push(self.blocked(
                 format!(
                     "its clock is {} s {} this machine's: certificates are not issued across that",
@@ -176,6 +178,30 @@ impl Host<'_> {
             .cloned()
             .collect();
         (user.is_some() || !directories.is_empty()).then_some(Prepare { user, directories })
+    }
+
+    /// What a preparation changes, for people.
+    pub fn prepare_changes(&self, prepare: &Prepare) -> Vec<Change> {
+        let user = prepare
+            .user
+            .iter()
+            .map(|user| change("user", None, Some(user.clone()), false));
+        let directories = prepare.directories.iter().flat_map(|wanted| {
+            let after = format!("{:04o} {}:{}", wanted.mode, wanted.owner, wanted.group);
+            let before = match self.facts.files.get(&wanted.path) {
+                Some(FileFact::Directory(stat)) => {
+                    Some(format!("{:04o} {}:{}", stat.mode, stat.owner, stat.group))
+                }
+                Some(FileFact::File(_)) => Some("a file".into()),
+                Some(FileFact::Other(kind)) => Some(kind.clone()),
+                Some(FileFact::Absent) | None => None,
+            };
+            let drift = before.is_some() && self.marker().is_some();
+            // The owner of what is there may be right by name once the user exists again.
+            (before.as_ref() != Some(&after))
+                .then(|| change(&wanted.path, before, Some(after), drift))
+        });
+        user.chain(directories).collect()
     }
 
     /// Why the certificate on the host has to be replaced; `None` when it need not.

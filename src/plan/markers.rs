@@ -65,6 +65,12 @@ pub(super) fn settled(
         user,
         packages,
         archive,
+        authority: inputs
+            .observed
+            .operator
+            .authority
+            .as_ref()
+            .map(|authority| authority.current.fingerprint_sha256.clone()),
         addresses: inputs
             .desired
             .nodes

@@ -149,7 +149,27 @@ fn not_yet(inputs: &Inputs<'_>, draft: &mut Draft) {
 /// Hosts that bear our certificates while the authority is not here are never issued new ones.
 fn authority_is_here(inputs: &Inputs<'_>, draft: &mut Draft) {
     use crate::observed::host::FileFact;
-    if inputs.observed.operator.authority.is_some() {
+    if let Some(authority) = &inputs.observed.operator.authority {
+        // Another authority is a rotation, in phases of its own (Q15): never a side effect of a wrong directory.
+        for (node, facts) in inputs.observed.known() {
+            let Some(trusted) = facts
+                .marker
+                .get()
+                .and_then(|marker| marker.authority.as_ref())
+            else {
+                continue;
+            };
+            if *trusted != authority.current.fingerprint_sha256 {
+                draft.block(
+                    Some(node),
+                    format!(
+                        "its member trusts another authority than the one in {}",
+                        inputs.desired.tls.ca.dir.display()
+                    ),
+                    "put the authority's files there that the cluster was set up with; this version does not replace it",
+                );
+            }
+        }
         return;
     }
     for (node, facts) in inputs.observed.known() {

@@ -3,97 +3,29 @@
 //! It sleeps in `poll` on the network, on the tunnels' local ends and on a wake pipe, and never
 //! waits inside libssh2. Requests come by channel; each is answered by a oneshot.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokio::sync::oneshot;
 
-use super::error::{Address, RemoteError, TunnelError};
-use super::process::{Chunk, Process, Request, Step, blocked};
-use super::relay::{Moved, Relay};
+use super::error::RemoteError;
+use super::process::{Step, blocked};
+use super::relay::Moved;
 use super::wire::Wire;
+use super::work::{
+    Command, Counters, Waiting, Wanted, Work, answer_process, deadline, fail_process,
+};
 
-/// Sessions open at once; sshd's default for MaxSessions is 10.
-const SESSIONS: usize = 8;
 /// Silence after which a keepalive is sent, and sent again.
 const KEEPALIVE: Duration = Duration::from_secs(8);
 /// Silence after which the connection is given up.
 const DEAD: Duration = Duration::from_secs(25);
-/// Pause before a refused session is tried again.
-const REFUSED_PAUSE: Duration = Duration::from_millis(500);
 
-/// What has been used, for the budget of round trips.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) sessions: AtomicU64,
-    pub(super) tunnels: AtomicU64,
-}
-
-/// A request to the thread.
-pub(super) enum Command {
-    Run {
-        id: u64,
-        request: Box<Request>,
-    },
-    Tunnel {
-        id: u64,
-        to: Address,
-        within: Duration,
-        answer: TunnelAnswer,
-    },
-    Feed {
-        id: u64,
-        chunk: Chunk,
-    },
-    Finish {
-        id: u64,
-    },
-    Cancel {
-        id: u64,
-    },
-    Close,
-}
-
-type TunnelAnswer = oneshot::Sender<Result<UnixStream, TunnelError>>;
-
-enum Wanted {
-    Process {
-        request: Box<Request>,
-        fed: Vec<Chunk>,
-    },
-    Tunnel {
-        to: Address,
-        answer: TunnelAnswer,
-    },
-}
-
-struct Waiting {
-    id: u64,
-    wanted: Wanted,
-    within: Option<Duration>,
-    deadline: Option<Instant>,
-    refused: bool,
-}
-
-/// What libssh2 is opening; it can do one at a time, and cannot be stopped.
-enum Opening {
-    Session,
-    Direct(Address),
-}
-
-struct Running {
-    process: Process,
-    within: Option<Duration>,
-    deadline: Option<Instant>,
-}
-
+/// The session, and everything that goes on over it.
 pub(super) struct Actor {
     pub(super) node: String,
     pub(super) session: ssh2::Session,
@@ -101,25 +33,11 @@ pub(super) struct Actor {
     pub(super) commands: Receiver<Command>,
     pub(super) wake: UnixStream,
     pub(super) counters: Arc<Counters>,
-    work: Work,
-}
-
-#[derive(Default)]
-struct Work {
-    queue: VecDeque<Waiting>,
-    /// What is being opened, and for whom, unless that one has gone.
-    opening: Option<(Opening, Option<Waiting>)>,
-    processes: BTreeMap<u64, Running>,
-    relays: BTreeMap<u64, Relay>,
-    /// Channels to be closed, and whether they count as sessions.
-    closing: Vec<(ssh2::Channel, bool)>,
-    /// No session is tried before this.
-    refused_until: Option<Instant>,
-    keepalive: Option<Instant>,
+    pub(super) work: Work,
 }
 
 /// Why the thread ends.
-enum End {
+pub(super) enum End {
     Closed,
     Lost(String),
 }
@@ -280,10 +198,10 @@ impl Actor {
                 }
             }
         }
-        if let Some((_, waiting)) = &mut work.opening {
-            if let Some(waiting) = waiting.take_if(|waiting| late(waiting.deadline)) {
-                waiting.expire(&self.node);
-            }
+        if let Some((_, waiting)) = &mut work.opening
+            && let Some(waiting) = waiting.take_if(|waiting| late(waiting.deadline))
+        {
+            waiting.expire(&self.node);
         }
     }
 
@@ -345,132 +263,6 @@ impl Actor {
             });
         self.wire.collect();
         Ok(moved)
-    }
-
-    /// Goes on with opening channels, one after the other.
-    fn open(&mut self) -> Result<bool, End> {
-        let mut moved = false;
-        loop {
-            if self.work.opening.is_none() {
-                let Some(waiting) = self.work.next() else {
-                    return Ok(moved);
-                };
-                let opening = match &waiting.wanted {
-                    Wanted::Process { .. } => Opening::Session,
-                    Wanted::Tunnel { to, .. } => Opening::Direct(to.clone()),
-                };
-                self.work.opening = Some((opening, Some(waiting)));
-            }
-            let Some((opening, waiting)) = self.work.opening.take() else {
-                return Ok(moved);
-            };
-            let result = match &opening {
-                // The standard window of 2 MiB and packets of 32 KiB.
-                Opening::Session => self.session.channel_session(),
-                Opening::Direct(to) => self.session.channel_direct_tcpip(&to.host, to.port, None),
-            };
-            self.wire.collect();
-            match result {
-                Err(error) if blocked(&error) => {
-                    self.work.opening = Some((opening, waiting));
-                    return Ok(moved);
-                }
-                Ok(channel) => self.opened(channel, &opening, waiting),
-                Err(error) => self.not_opened(&error, waiting)?,
-            }
-            moved = true;
-        }
-    }
-
-    fn opened(&mut self, channel: ssh2::Channel, opening: &Opening, waiting: Option<Waiting>) {
-        let counter = match opening {
-            Opening::Session => &self.counters.sessions,
-            Opening::Direct(_) => &self.counters.tunnels,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-        let Some(Waiting {
-            id,
-            wanted,
-            within,
-            deadline,
-            ..
-        }) = waiting
-        else {
-            self.work
-                .closing
-                .push((channel, matches!(opening, Opening::Session)));
-            return;
-        };
-        match wanted {
-            Wanted::Process { request, fed } => {
-                let mut process = Process::new(channel, *request);
-                for chunk in fed {
-                    process.feed(chunk);
-                }
-                self.work.processes.insert(
-                    id,
-                    Running {
-                        process,
-                        within,
-                        deadline,
-                    },
-                );
-            }
-            Wanted::Tunnel { to, answer } => match local_pair() {
-                Ok((ours, theirs)) => {
-                    if answer.send(Ok(theirs)).is_ok() {
-                        self.work.relays.insert(id, Relay::new(channel, ours));
-                    } else {
-                        self.work.closing.push((channel, false));
-                    }
-                }
-                Err(error) => {
-                    self.work.closing.push((channel, false));
-                    let reason = format!("no local socket for the tunnel to {to}: {error}");
-                    let _ = answer.send(Err(RemoteError::Lost {
-                        node: self.node.clone(),
-                        reason,
-                    }
-                    .into()));
-                }
-            },
-        }
-    }
-
-    fn not_opened(&mut self, error: &ssh2::Error, waiting: Option<Waiting>) -> Result<(), End> {
-        if error.code() != ssh2::ErrorCode::Session(-21)
-            && error.code() != ssh2::ErrorCode::Session(-9)
-        {
-            if let Some(waiting) = waiting {
-                self.work.queue.push_front(waiting);
-            }
-            return Err(End::Lost(error.message().to_owned()));
-        }
-        let Some(mut waiting) = waiting else {
-            return Ok(());
-        };
-        let prohibited = error.message().contains("administratively prohibited");
-        match waiting.wanted {
-            Wanted::Process { .. } if prohibited || self.work.sessions() == 0 => {
-                waiting.fail(RemoteError::Sessions {
-                    node: self.node.clone(),
-                });
-            }
-            Wanted::Process { .. } => {
-                waiting.refused = true;
-                self.work.refused_until = Some(Instant::now() + REFUSED_PAUSE);
-                self.work.queue.push_front(waiting);
-            }
-            Wanted::Tunnel { to, answer } => {
-                let node = self.node.clone();
-                let _ = answer.send(Err(if prohibited {
-                    TunnelError::Prohibited { node, address: to }
-                } else {
-                    TunnelError::Refused { node, address: to }
-                }));
-            }
-        }
-        Ok(())
     }
 
     fn stay_alive(&mut self) -> Result<(), End> {
@@ -628,107 +420,6 @@ impl Actor {
             }
         }
     }
-}
-
-impl Work {
-    fn waiting(&mut self, id: u64) -> Option<&mut Wanted> {
-        let opening = self
-            .opening
-            .iter_mut()
-            .filter_map(|(_, waiting)| waiting.as_mut());
-        self.queue
-            .iter_mut()
-            .chain(opening)
-            .find(|waiting| waiting.id == id)
-            .map(|waiting| &mut waiting.wanted)
-    }
-
-    /// Sessions that count at the server.
-    fn sessions(&self) -> usize {
-        self.processes.len() + self.closing.iter().filter(|(_, session)| *session).count()
-    }
-
-    /// The next that may be opened: tunnels do not count as sessions, so they pass those that wait.
-    fn next(&mut self) -> Option<Waiting> {
-        let full = self.sessions() >= SESSIONS
-            || self
-                .refused_until
-                .is_some_and(|until| until > Instant::now() && self.sessions() > 0);
-        if !full {
-            return self.queue.pop_front();
-        }
-        let at = self
-            .queue
-            .iter()
-            .position(|waiting| matches!(waiting.wanted, Wanted::Tunnel { .. }))?;
-        self.queue.remove(at)
-    }
-}
-
-impl Waiting {
-    fn fail(self, error: RemoteError) {
-        match self.wanted {
-            Wanted::Process { request, .. } => fail_process(*request, error),
-            Wanted::Tunnel { answer, .. } => {
-                let _ = answer.send(Err(error.into()));
-            }
-        }
-    }
-
-    fn expire(self, node: &str) {
-        match self.wanted {
-            Wanted::Process { request, .. } => {
-                let error = if self.refused {
-                    RemoteError::Sessions { node: node.into() }
-                } else {
-                    deadline(node, self.within)
-                };
-                fail_process(*request, error);
-            }
-            Wanted::Tunnel { to, answer } => {
-                let seconds = seconds(self.within);
-                let _ = answer.send(Err(TunnelError::Timeout {
-                    node: node.into(),
-                    address: to,
-                    seconds,
-                }));
-            }
-        }
-    }
-}
-
-fn seconds(within: Option<Duration>) -> u64 {
-    within.map_or(0, |within| within.as_secs_f64().ceil() as u64)
-}
-
-fn deadline(node: &str, within: Option<Duration>) -> RemoteError {
-    RemoteError::Deadline {
-        node: node.into(),
-        seconds: seconds(within),
-    }
-}
-
-fn fail_process(request: Request, error: RemoteError) {
-    answer_process(request, Err(error));
-}
-
-/// A caller that has gone does not matter.
-fn answer_process(mut request: Request, answer: Result<super::process::Output, RemoteError>) {
-    if let Some(started) = request.started.take() {
-        let early = match &answer {
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.clone()),
-        };
-        let _ = started.send(early);
-    }
-    let _ = request.answer.send(answer);
-}
-
-fn local_pair() -> std::io::Result<(UnixStream, UnixStream)> {
-    let (ours, theirs) = UnixStream::pair()?;
-    ours.set_nonblocking(true)?;
-    theirs.set_nonblocking(true)?;
-    Ok((ours, theirs))
 }
 
 pub(super) fn drain(wake: &UnixStream) {

@@ -8,7 +8,7 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::connect::{Link, Trouble};
-use super::error::ConnectError;
+use super::error::{Attempt, ConnectError};
 use super::route::Route;
 use super::ssh_config::Agent;
 
@@ -77,8 +77,7 @@ fn encrypted(pem: &str) -> bool {
 /// # Errors
 /// [`ConnectError::AuthFailed`] with everything that was tried, or the reason of an interruption.
 pub(super) fn authenticate(link: &mut Link, route: &Route) -> Result<(), ConnectError> {
-    let mut tried = Vec::new();
-    let mut note = String::new();
+    let mut tried = Tried::default();
     let wanted: Vec<&[u8]> = route
         .keys
         .iter()
@@ -94,13 +93,13 @@ pub(super) fn authenticate(link: &mut Link, route: &Route) -> Result<(), Connect
         .only_keys
         .then_some(wanted.as_slice())
         .filter(|wanted| !(wanted.is_empty() && locked));
-    if with_agent(link, route, only, &mut tried, &mut note)? {
+    if with_agent(link, route, only, &mut tried)? {
         return Ok(());
     }
     for key in &route.keys {
         let name = key.path.display().to_string();
         if key.encrypted && route.passphrase.is_none() {
-            tried.push(format!(
+            tried.keys.push(format!(
                 "{name} (encrypted, and no ssh.passphrase is given)"
             ));
             continue;
@@ -116,17 +115,34 @@ pub(super) fn authenticate(link: &mut Link, route: &Route) -> Result<(), Connect
                     reason: "the passphrase does not open it".into(),
                 });
             }
-            Err(Trouble::Ssh { code: -16, message }) => tried.push(format!("{name} ({message})")),
-            Err(trouble) => judge(link, route, trouble, name, &mut tried, &mut note)?,
+            Err(Trouble::Ssh { code: -16, message }) => {
+                tried.keys.push(format!("{name} ({message})"))
+            }
+            Err(trouble) => judge(link, route, trouble, name, &mut tried)?,
         }
     }
-    Err(ConnectError::AuthFailed {
-        node: route.node.clone(),
-        address: route.address.clone(),
-        user: route.user.clone(),
-        tried,
-        note,
-    })
+    Err(tried.failed(route))
+}
+
+/// What was tried so far.
+#[derive(Default)]
+struct Tried {
+    keys: Vec<String>,
+    note: Option<String>,
+}
+
+impl Tried {
+    fn failed(&mut self, route: &Route) -> ConnectError {
+        ConnectError::AuthFailed {
+            node: route.node.clone(),
+            address: route.address.clone(),
+            attempt: Box::new(Attempt {
+                user: route.user.clone(),
+                tried: std::mem::take(&mut self.keys),
+                note: self.note.take(),
+            }),
+        }
+    }
 }
 
 /// A refusal goes into the list; a server that hangs up because of too many ends the attempt.
@@ -135,8 +151,7 @@ fn judge(
     route: &Route,
     trouble: Trouble,
     what: String,
-    tried: &mut Vec<String>,
-    note: &mut String,
+    tried: &mut Tried,
 ) -> Result<(), ConnectError> {
     match trouble {
         // Refused; or this key's kind cannot be used.
@@ -144,7 +159,7 @@ fn judge(
             code: -18 | -19 | -33 | -51,
             ..
         } => {
-            tried.push(what);
+            tried.keys.push(what);
             Ok(())
         }
         Trouble::Ssh {
@@ -152,17 +167,12 @@ fn judge(
             ..
         }
         | Trouble::Lost(_)
-            if !tried.is_empty() =>
+            if !tried.keys.is_empty() =>
         {
-            tried.push(what);
-            *note = "sshd hung up: it allows fewer attempts (MaxAuthTries); name the key with ssh.identity".into();
-            Err(ConnectError::AuthFailed {
-                node: route.node.clone(),
-                address: route.address.clone(),
-                user: route.user.clone(),
-                tried: std::mem::take(tried),
-                note: std::mem::take(note),
-            })
+            tried.keys.push(what);
+            let limit = "sshd hung up: it allows fewer attempts (MaxAuthTries); name the key with ssh.identity";
+            tried.note = Some(limit.into());
+            Err(tried.failed(route))
         }
         trouble => Err(link.error(route, trouble)),
     }
@@ -181,8 +191,7 @@ fn with_agent(
     link: &mut Link,
     route: &Route,
     only: Option<&[&[u8]]>,
-    tried: &mut Vec<String>,
-    note: &mut String,
+    tried: &mut Tried,
 ) -> Result<bool, ConnectError> {
     let socket = match &route.agent {
         Agent::None => return Ok(false),
@@ -205,11 +214,11 @@ fn with_agent(
     let (agent, mut identities) = match opened {
         Ok(opened) => opened,
         Err(error) => {
-            *note = format!(
+            tried.note = Some(format!(
                 "the agent at {} does not answer: {}",
                 socket.display(),
                 error.message()
-            );
+            ));
             return Ok(false);
         }
     };
@@ -227,7 +236,7 @@ fn with_agent(
         );
         match link.drive(|_| agent.userauth(&route.user, identity)) {
             Ok(()) => return Ok(true),
-            Err(trouble) => judge(link, route, trouble, name, tried, note)?,
+            Err(trouble) => judge(link, route, trouble, name, tried)?,
         }
     }
     Ok(false)

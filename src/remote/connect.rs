@@ -10,16 +10,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, oneshot};
 
-use super::actor::{Actor, Command, Counters, drain, wait};
+use super::actor::{Actor, drain, wait};
 use super::authenticate::authenticate;
-use super::error::ConnectError;
+use super::error::{ConnectError, HostKey};
 use super::host::{Host, Shared};
-use super::known_hosts::{KnownHosts, Verdict, append, fingerprint, key_type};
+use super::known_hosts::{KnownHosts, Place, Verdict, append, fingerprint, key_type};
 use super::process::blocked;
 use super::route::{Route, resolve};
 use super::script::Sudo;
 use super::target::{Policy, Target};
 use super::wire::{Net, Wire};
+use super::work::{Command, Counters};
 use crate::secret::SecretSource;
 
 /// Logins at jump hosts that go on at once: sshd's MaxStartups drops what comes beyond ten.
@@ -325,24 +326,27 @@ fn check_host_key(
             reason: "the server shows no host key".into(),
         });
     };
-    let fingerprint = fingerprint(key);
-    let key_type = key_type(key).unwrap_or("unknown").to_owned();
-    match known.judge(&route.key_name, route.address.port, key) {
+    let verdict = known.judge(&route.key_name, route.address.port, key);
+    let shown = Box::new(HostKey {
+        key_type: key_type(key).unwrap_or("unknown").to_owned(),
+        fingerprint: fingerprint(key),
+        authority: matches!(verdict, Verdict::Unknown { authority: true }),
+    });
+    match verdict {
         Verdict::Known => Ok(()),
-        Verdict::Revoked(place) => Err(ConnectError::HostKeyRevoked {
+        Verdict::Revoked(Place { file, line }) => Err(ConnectError::HostKeyRevoked {
             node,
             address,
-            fingerprint,
-            file: place.file,
-            line: place.line,
+            key: shown,
+            file,
+            line,
         }),
-        Verdict::Changed(place) => Err(ConnectError::HostKeyChanged {
+        Verdict::Changed(Place { file, line }) => Err(ConnectError::HostKeyChanged {
             node,
             address,
-            key_type,
-            fingerprint,
-            file: place.file,
-            line: place.line,
+            key: shown,
+            file,
+            line,
         }),
         Verdict::Unknown { .. } if policy.accept_new_host_keys => {
             append(&route.new_keys, &route.key_name, route.address.port, key).map_err(|error| {
@@ -353,17 +357,11 @@ fn check_host_key(
                 }
             })
         }
-        Verdict::Unknown { authority } => Err(ConnectError::HostKeyUnknown {
+        Verdict::Unknown { .. } => Err(ConnectError::HostKeyUnknown {
             node,
             address,
-            key_type,
-            fingerprint,
+            key: shown,
             file: route.new_keys.clone(),
-            note: if authority {
-                "; @cert-authority lines are not supported".into()
-            } else {
-                String::new()
-            },
         }),
     }
 }

@@ -21,7 +21,54 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// Why no SSH session came about.
+/// A host key, as shown by the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostKey {
+    /// Its type, such as `ssh-ed25519`.
+    pub key_type: String,
+    /// `SHA256:` and base64.
+    pub fingerprint: String,
+    /// The host is covered by a `@cert-authority` line only, which is not supported.
+    pub authority: bool,
+}
+
+impl std::fmt::Display for HostKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.key_type, self.fingerprint)?;
+        if self.authority {
+            write!(f, "; @cert-authority lines are not supported")?;
+        }
+        Ok(())
+    }
+}
+
+/// A failed authentication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// The user.
+    pub user: String,
+    /// The keys that were tried.
+    pub tried: Vec<String>,
+    /// What else is to be said.
+    pub note: Option<String>,
+}
+
+impl std::fmt::Display for Attempt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "as {}; tried: ", self.user)?;
+        if self.tried.is_empty() {
+            write!(
+                f,
+                "nothing, since there is neither a usable key file nor an agent with keys"
+            )?;
+        } else {
+            write!(f, "{}", self.tried.join(", "))?;
+        }
+        self.note.iter().try_for_each(|note| write!(f, "; {note}"))
+    }
+}
+
+/// Why no SSH session came about. Every message names the node and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
     /// The name has no address.
@@ -53,32 +100,29 @@ pub enum ConnectError {
         seconds: u64,
         phase: &'static str,
     },
-    /// The host key is in no known_hosts file.
-    #[error("{node}: the host key of {address} is not known ({key_type} {fingerprint}); compare the fingerprint with the host's and add the key to {file}, or allow new keys with --accept-new-host-keys", file = .file.display())]
+    /// The host key is in no known_hosts file; `file` is where it belongs.
+    #[error("{node}: the host key of {address} is not known ({key}); compare the fingerprint with the host's own, then add the key to {file}, or allow new keys with --accept-new-host-keys", file = .file.display())]
     HostKeyUnknown {
         node: String,
         address: Address,
-        key_type: String,
-        fingerprint: String,
+        key: Box<HostKey>,
         file: PathBuf,
-        note: String,
     },
-    /// The host shows another key than the known one.
-    #[error("{node}: THE HOST KEY OF {address} HAS CHANGED: it shows {key_type} {fingerprint}, but {file}:{line} has another; if the host was rebuilt, remove that line, else somebody may be in between", file = .file.display())]
+    /// The host shows another key than the known one, which is here.
+    #[error("{node}: THE HOST KEY OF {address} HAS CHANGED: it shows {key}, but {file}:{line} has another; if the host was rebuilt, remove that line, else somebody may be in between", file = .file.display())]
     HostKeyChanged {
         node: String,
         address: Address,
-        key_type: String,
-        fingerprint: String,
+        key: Box<HostKey>,
         file: PathBuf,
         line: usize,
     },
-    /// The host shows a key that is marked as revoked.
-    #[error("{node}: {address} shows the key {fingerprint}, which {file}:{line} marks as revoked", file = .file.display())]
+    /// The host shows a key that is marked as revoked here.
+    #[error("{node}: {address} shows the host key {key}, which {file}:{line} marks as revoked: give the host new keys", file = .file.display())]
     HostKeyRevoked {
         node: String,
         address: Address,
-        fingerprint: String,
+        key: Box<HostKey>,
         file: PathBuf,
         line: usize,
     },
@@ -90,13 +134,11 @@ pub enum ConnectError {
         reason: String,
     },
     /// The server accepted nothing that we have.
-    #[error("{node}: {address} does not let {user} in; tried: {}{}", if .tried.is_empty() { "nothing, since there is neither a key file nor an agent with keys".to_owned() } else { .tried.join(", ") }, if .note.is_empty() { String::new() } else { format!("; {}", .note) })]
+    #[error("{node}: {address} does not let us in {attempt}")]
     AuthFailed {
         node: String,
         address: Address,
-        user: String,
-        tried: Vec<String>,
-        note: String,
+        attempt: Box<Attempt>,
     },
     /// The key file cannot be used.
     #[error("{node}: the key file {path} cannot be used: {reason}", path = .path.display())]

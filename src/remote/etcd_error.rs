@@ -102,9 +102,9 @@ impl EtcdErrorKind {
         if own {
             return (Self::Unavailable(message.to_owned()), true);
         }
-        let reason = chain(status);
-        if about_certificates(&reason) {
-            return (Self::CertificateRejected(reason), false);
+        let reason = root_cause(status, message);
+        if let Some(certificates) = about_certificates(&reason) {
+            return (Self::CertificateRejected(certificates), false);
         }
         match status.code() {
             Code::Unavailable
@@ -112,22 +112,7 @@ impl EtcdErrorKind {
             | Code::Unknown
             | Code::Aborted
             | Code::Internal
-                if tls && hung_up(&reason) =>
-            {
-                // A server that dislikes a client certificate under TLS 1.3 just hangs up.
-                (
-                    Self::Unavailable(format!(
-                        "it closed the connection, perhaps for want of a client certificate that it accepts: {reason}"
-                    )),
-                    true,
-                )
-            }
-            Code::Unavailable
-            | Code::Cancelled
-            | Code::Unknown
-            | Code::Aborted
-            | Code::Internal => (Self::Unavailable(reason), true),
-            Code::DeadlineExceeded => (Self::Unavailable(reason), true),
+            | Code::DeadlineExceeded => (Self::Unavailable(explain(reason, tls)), true),
             code => (
                 Self::Other {
                     code: format!("{code:?}"),
@@ -140,52 +125,67 @@ impl EtcdErrorKind {
 
     /// Judges a connection that did not come about.
     pub(super) fn of_transport(error: &(dyn std::error::Error + 'static), tls: bool) -> Self {
-        let reason = chain(error);
-        if about_certificates(&reason) {
-            Self::CertificateRejected(reason)
-        } else if tls && reason.contains("InvalidContentType") {
-            Self::Unavailable("it does not speak TLS, although its URL is https".into())
-        } else {
-            Self::Unavailable(reason)
+        let reason = root_cause(error, &error.to_string());
+        match about_certificates(&reason) {
+            Some(certificates) => Self::CertificateRejected(certificates),
+            None => Self::Unavailable(explain(reason, tls)),
         }
     }
 }
 
-fn about_certificates(reason: &str) -> bool {
-    [
-        "certificate",
-        "Certificate",
-        "UnknownIssuer",
+/// rustls' words: an alert is the member's verdict on our certificate, the rest is ours on its.
+fn about_certificates(reason: &str) -> Option<String> {
+    if reason.contains("alert: CertificateRequired") {
+        return Some("the member wants a client certificate".into());
+    }
+    let alerts = [
+        "BadCertificate",
         "UnknownCA",
-        "NotValidForName",
-    ]
-    .into_iter()
-    .any(|words| reason.contains(words))
+        "CertificateUnknown",
+        "CertificateExpired",
+    ];
+    if let Some(alert) = alerts
+        .into_iter()
+        .find(|alert| reason.contains(&format!("alert: {alert}")))
+    {
+        return Some(format!(
+            "the member does not accept our client certificate ({alert})"
+        ));
+    }
+    let ours = ["certificate", "UnknownIssuer", "NotValidForName"];
+    ours.into_iter()
+        .any(|words| reason.contains(words))
+        .then(|| reason.to_owned())
 }
 
-fn hung_up(reason: &str) -> bool {
-    [
+/// What a plain interruption may mean.
+fn explain(reason: String, tls: bool) -> String {
+    let hung_up = [
         "connection closed",
-        "broken pipe",
-        "Broken pipe",
+        "roken pipe",
         "reset",
         "eof",
         "close_notify",
-    ]
-    .into_iter()
-    .any(|words| reason.contains(words))
+    ];
+    if reason.contains("InvalidContentType") || reason.contains("corrupt message") {
+        return "it does not speak TLS, although its URL says https".into();
+    }
+    if !hung_up.into_iter().any(|words| reason.contains(words)) {
+        return reason;
+    }
+    if tls {
+        format!("it closed the connection: {reason}")
+    } else {
+        format!("it closed the connection, perhaps because it speaks TLS: {reason}")
+    }
 }
 
-/// An error with its causes, each said once.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
+/// The innermost cause: what is around it says "transport error" at best.
+fn root_cause(error: &(dyn std::error::Error + 'static), outermost: &str) -> String {
+    let mut text = outermost.to_owned();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
+        text = error.to_string();
         cause = error.source();
     }
     text

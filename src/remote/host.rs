@@ -13,11 +13,11 @@ use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, oneshot};
 
-use super::actor::{Command, Counters};
 use super::error::{Address, RemoteError, TunnelError};
 use super::greeting::Greeting;
 use super::process::{Chunk, Output, Progress, Request};
 use super::script::{Sudo, launch};
+use super::work::{Command, Counters};
 
 /// Output that is kept of one script, in bytes, per stream.
 pub const OUTPUT_LIMIT: usize = 16 * 1024 * 1024;

@@ -109,9 +109,9 @@ impl Relay {
     /// Moves what can be moved without waiting. `room` says whether the channel may be written to.
     pub(super) fn step(&mut self, room: bool, scratch: &mut [u8]) -> Moved {
         let mut moved = false;
-        moved |= self.to_user(scratch);
+        moved |= self.feed_user(scratch);
         if room {
-            moved |= self.to_channel(scratch);
+            moved |= self.feed_channel(scratch);
         }
         if self.broken || (self.remote_ended && (self.eof_sent || self.local_ended)) {
             return Moved::Over;
@@ -123,7 +123,7 @@ impl Relay {
         }
     }
 
-    fn to_user(&mut self, scratch: &mut [u8]) -> bool {
+    fn feed_user(&mut self, scratch: &mut [u8]) -> bool {
         let mut moved = false;
         for _ in 0..4 {
             if self.inbound.is_empty() {
@@ -161,7 +161,7 @@ impl Relay {
         moved
     }
 
-    fn to_channel(&mut self, scratch: &mut [u8]) -> bool {
+    fn feed_channel(&mut self, scratch: &mut [u8]) -> bool {
         let mut moved = false;
         for _ in 0..3 {
             if self.outbound.is_empty() && !self.local_ended {

@@ -147,6 +147,22 @@ mod tests {
     }
 
     #[test]
+    fn any_login_shell_will_do() {
+        let mut met = 0;
+        for shell in ["sh", "dash", "bash", "zsh", "fish", "csh", "tcsh", "ksh"] {
+            if Command::new(shell).args(["-c", "true"]).status().is_err() {
+                continue;
+            }
+            met += 1;
+            let (output, marker) =
+                run(shell, "x='a!b'; cat; echo \"$x\"", b"left over\n", 0, b"in");
+            let text = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(text, format!("{marker}\nina!b\n"), "{shell}");
+        }
+        assert!(met >= 1);
+    }
+
+    #[test]
     fn a_cut_script_executes_nothing() {
         for cut in 1..120 {
             let (output, marker) = run("sh", "echo done\n\n\n", b"", cut, b"");

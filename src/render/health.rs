@@ -23,7 +23,8 @@ pub struct Health {
     pub learners: usize,
     /// Name of the leader, or its member ID where its name is not known.
     pub leader: Option<String>,
-    /// How many more voters may fail before the quorum is lost; absent when there is none, or nobody answered.
+    /// How many more voters may fail before fewer than the quorum are healthy; absent when fewer are, or nobody
+    /// answered.
     pub tolerates: Option<usize>,
 }
 
@@ -57,11 +58,12 @@ impl Health {
         }
     }
 
-    /// `tolerates 1 more failure`, or that the quorum is gone.
+    /// `tolerates 1 more failure`, or that too few are healthy. An alarm makes members unhealthy that still vote, so
+    /// this does not say that the quorum is lost.
     pub fn tolerance(&self) -> String {
         match self.tolerates {
             _ if self.voters == 0 => "no member could say who the voters are".into(),
-            None => format!("NO QUORUM: {} needed", self.quorum),
+            None => format!("fewer than the quorum of {}", self.quorum),
             Some(0) => "tolerates no more failure".into(),
             Some(1) => "tolerates 1 more failure".into(),
             Some(more) => format!("tolerates {more} more failures"),

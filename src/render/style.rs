@@ -42,7 +42,10 @@ impl Style {
     pub fn of_stream(stream: &impl anstream::stream::RawStream, width: Option<u16>) -> Self {
         Self {
             color: anstream::AutoStream::choice(stream) != anstream::ColorChoice::Never,
-            width: width.map_or(DEFAULT_WIDTH, usize::from),
+            // Some terminals say 0.
+            width: width
+                .filter(|width| *width > 0)
+                .map_or(DEFAULT_WIDTH, usize::from),
         }
     }
 

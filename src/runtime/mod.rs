@@ -1,8 +1,8 @@
 //! How a member is run. A runtime turns a node of the file into a [`Layout`]: rendered files, unit, user, data and
 //! WAL paths, option channel. Nothing else in the program knows a unit name or a managed path.
 
-pub mod layout;
-pub mod systemd;
+mod layout;
+mod systemd;
 
 pub use layout::{Content, Directory, FileWrite, Layout, Profile, StartDropIn};
 
@@ -15,6 +15,16 @@ pub fn layout(desired: &Desired, node: &Node) -> Layout {
             systemd::layout(desired, node)
         }
     }
+}
+
+/// The environment of a start on an empty data directory, in the form of the file that the start drop-in names.
+pub fn start_environment(initial_cluster: &str, token: &str, state: &str) -> String {
+    systemd::start_environment(initial_cluster, token, state)
+}
+
+/// The variables of a configuration that this program rendered; other lines are passed over.
+pub fn parse_environment(text: &str) -> std::collections::BTreeMap<String, String> {
+    systemd::parse_environment(text)
 }
 
 /// Why a runtime cannot be used yet, if it cannot.

@@ -44,6 +44,8 @@ pub enum Event {
         id: ActionId,
         /// What etcd said.
         view: ClusterView,
+        /// Why waiting for a gate is in vain, such as a unit that crashes again and again.
+        hopeless: Option<String>,
     },
     /// The operator wants to stop.
     Interrupted {
@@ -129,8 +131,13 @@ impl Scheduler {
                 self.ran(at, &id, result, &mut commands);
                 at
             }
-            Event::Looked { at, id, view } => {
-                self.looked(at, &id, &view, &mut commands);
+            Event::Looked {
+                at,
+                id,
+                view,
+                hopeless,
+            } => {
+                self.looked(at, &id, &view, hopeless, &mut commands);
                 at
             }
             Event::Interrupted { at } => {
@@ -271,7 +278,14 @@ impl Scheduler {
         }
     }
 
-    fn looked(&mut self, now: u64, id: &ActionId, view: &ClusterView, commands: &mut Vec<Command>) {
+    fn looked(
+        &mut self,
+        now: u64,
+        id: &ActionId,
+        view: &ClusterView,
+        hopeless: Option<String>,
+        commands: &mut Vec<Command>,
+    ) {
         let Some(action) = self.actions.get(id) else {
             return;
         };
@@ -285,6 +299,10 @@ impl Scheduler {
                         id,
                         Outcome::NotStarted(self.stop.clone().unwrap_or_default()),
                     );
+                }
+                Err(why) if hopeless.is_some() => {
+                    let hopeless = hopeless.unwrap_or_default();
+                    self.fail(id, format!("{why}: {hopeless}"), commands);
                 }
                 Err(why) if self.lock_lost || now.saturating_sub(since) > GATE_DEADLINE_MS => {
                     self.fail(

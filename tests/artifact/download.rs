@@ -247,7 +247,7 @@ fn what_is_no_archive_of_etcd_is_refused() {
     for (body, expected) in [
         (b"<html>please log in</html>".to_vec(), "no intact .tar.gz"),
         (whole[..whole.len() - 5].to_vec(), "cut off"),
-        (pack(&[("etcdctl", elf("amd64"))]), "no regular file `etcd`"),
+        (pack(&[("etcdctl", elf("amd64"))]), "holds no `etcd`"),
         (release("arm64"), "for arm64, not amd64"),
     ] {
         server.put(PATH, Answer::Body(body.clone()));

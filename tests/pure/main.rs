@@ -1,7 +1,10 @@
 //! Tests of what needs no host: each module is one subject.
 
 mod cluster_file;
+mod crashes;
 mod etcd_options;
 mod examples;
 mod invalid_files;
+mod rolls;
 mod schema;
+mod world;

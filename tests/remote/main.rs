@@ -1,7 +1,9 @@
 //! The transport against a real sshd.
 
 mod logins;
+mod members;
 mod scripts;
 mod sshd;
 mod tunnels;
 mod uploads;
+mod wires;

@@ -6,6 +6,7 @@
 pub mod event;
 pub mod plan;
 pub mod schema;
+mod stream;
 
 use serde::Serialize;
 

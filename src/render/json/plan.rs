@@ -202,7 +202,7 @@ fn action(action: &Action) -> ActionDocument {
             .changes
             .iter()
             .map(|change| {
-                let issued = is_issued(action, &change.name);
+                let issued = is_issued(action, change);
                 // For what is issued the planner says in `before` why it is.
                 let (before, reason) = if issued {
                     (None, change.before.clone())

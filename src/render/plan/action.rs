@@ -112,8 +112,9 @@ fn attribute(
     } else {
         String::new()
     };
-    if is_issued(action, &change.name) {
+    if is_issued(action, change) {
         let (symbol, colour) = symbol(action.kind.as_kind().verb());
+        // The planner says there why it is issued.
         let why = change
             .before
             .as_deref()
@@ -196,14 +197,19 @@ fn text(out: &mut impl fmt::Write, change: &Change, style: Style) -> fmt::Result
     }
 }
 
-/// Whether the content of a file is only known when it is issued: nothing of it is in the plan.
-pub(in super::super) fn is_issued(action: &Action, path: &str) -> bool {
+/// Whether what a file will hold is only known at apply: keys, certificates, and an authority that is not made yet.
+pub(in super::super) fn is_issued(action: &Action, change: &Change) -> bool {
     let files: &[FileWrite] = match &action.kind {
         ActionKind::Configure(kind) => &kind.files,
         ActionKind::Restart(kind) => &kind.files,
         _ => &[],
     };
-    files.iter().any(|file| {
-        file.path == path && matches!(file.content, Content::Certificate(_) | Content::Key(_))
-    })
+    files
+        .iter()
+        .filter(|file| file.path == change.name)
+        .any(|file| match file.content {
+            Content::Certificate(_) | Content::Key(_) => true,
+            Content::Authority => change.after.is_none(),
+            Content::Text(_) => false,
+        })
 }

@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 use super::event::Event;
 use super::json::{self, event::Stream};
 use super::style::Style;
+pub(super) use narrator::LOCK_PATIENCE;
 use narrator::Narrator;
 use terminal::Terminal;
 

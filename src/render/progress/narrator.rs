@@ -14,7 +14,7 @@ use crate::schedule::Outcome;
 /// Seconds between two lines about the same thing.
 const STILL_EVERY: i64 = 10;
 /// A lock that is free again this soon is not worth a word.
-const LOCK_PATIENCE: Duration = Duration::from_millis(400);
+pub(in super::super) const LOCK_PATIENCE: Duration = Duration::from_millis(400);
 
 /// An action that is under way.
 #[derive(Debug)]
@@ -54,7 +54,8 @@ pub(super) struct Narrator {
     /// Whether starts and `Still …` are told; where lines move, they are seen.
     verbose: bool,
     running: BTreeMap<ActionId, Running>,
-    lock_said: Option<(LockHolder, OffsetDateTime)>,
+    /// The run that holds the lock, and when that was last said.
+    lock_said: Option<(String, OffsetDateTime)>,
 }
 
 impl Narrator {
@@ -211,26 +212,32 @@ impl Narrator {
     }
 
     fn lock(&mut self, at: OffsetDateTime, holder: &LockHolder, waited: Duration) -> String {
-        let again = match &self.lock_said {
-            Some((said, since)) => {
-                said.run != holder.run || (at - *since).whole_seconds() >= STILL_EVERY
+        let same = match &self.lock_said {
+            None if waited < LOCK_PATIENCE => return String::new(),
+            Some((run, said)) if *run == holder.run => {
+                if (at - *said).whole_seconds() < STILL_EVERY {
+                    return String::new();
+                }
+                true
             }
-            None => waited >= LOCK_PATIENCE,
+            _ => false,
         };
-        if !again {
-            return String::new();
+        self.lock_said = Some((holder.run.clone(), at));
+        if same {
+            return format!("Still waiting for the lock... [{} elapsed]\n", span(waited));
         }
-        self.lock_said = Some((holder.clone(), at));
-        format!(
-            "Waiting for the lock... [{} elapsed]\n  ID:        {}\n  Operation: {}\n  Who:       {}\n  Version:   {}\n  Held for:  {}\n  Seen on:   {}\n",
-            span(waited),
-            clean(&holder.run),
-            clean(&holder.command),
-            clean(&holder.who),
-            clean(&holder.version),
-            span(holder.age),
-            clean(&holder.node),
-        )
+        let mut text = "Waiting for the lock...\n".to_owned();
+        for (name, value) in [
+            ("ID:", clean(&holder.run)),
+            ("Operation:", clean(&holder.command)),
+            ("Who:", clean(&holder.who)),
+            ("Version:", clean(&holder.version)),
+            ("Held for:", span(holder.age).into()),
+            ("Seen on:", clean(&holder.node)),
+        ] {
+            text.push_str(&format!("  {name:<10} {value}\n"));
+        }
+        text
     }
 
     fn message(&self, severity: Severity, summary: &str, detail: &str) -> String {

@@ -181,12 +181,13 @@ fn cells(member: &MemberRow) -> [Cell; 9] {
         (or_dash(alarms.clone()), alarms.map(|_| RED)),
         (
             or_dash(days.map(|days| match days {
-                ..0 => "EXPIRED".into(),
+                ..=-1 => "EXPIRED".into(),
+                0 => "less than a day left".into(),
                 1 => "1 day left".into(),
                 days => format!("{days} days left"),
             })),
             match days {
-                Some(..0) => Some(RED),
+                Some(..=-1) => Some(RED),
                 Some(days) if days < SOON => Some(YELLOW),
                 _ => None,
             },

@@ -60,7 +60,10 @@ pub fn measure(bench: &Bench<'_>, nodes: usize, report: &mut Report) -> Result<(
         return Err(format!("plan with {nodes} nodes says nothing of them: {said}").into());
     }
     report.row(Row::plain(
-        &format!("largest resident set of `plan` with {nodes} nodes, TLS, on {} hosts", hosts.len()),
+        &format!(
+            "largest resident set of `plan` with {nodes} nodes, TLS, on {} hosts",
+            hosts.len()
+        ),
         format!("{:.1} MiB", peak as f64 / 1024.0),
         "≤ 64 MiB",
         peak <= BUDGET_KIB,

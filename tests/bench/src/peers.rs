@@ -131,11 +131,12 @@ peer = "managed"
     }
 
     fn cluster_text(&self) -> String {
-        let nodes = self
-            .lab
-            .hosts()
-            .iter()
-            .map(|host| format!("\n[[node]]\nname = \"{}\"\nip = \"{}\"\n", host.name, host.ip));
+        let nodes = self.lab.hosts().iter().map(|host| {
+            format!(
+                "\n[[node]]\nname = \"{}\"\nip = \"{}\"\n",
+                host.name, host.ip
+            )
+        });
         self.cluster_head() + &nodes.collect::<String>()
     }
 

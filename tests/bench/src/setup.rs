@@ -112,8 +112,11 @@ fn python_on_hosts(lab: &Lab) -> Result<()> {
     }
     let tar = fs::read(&tree)?;
     for host in lab.hosts() {
-        let output =
-            host.exec_with_input("tar -x --keep-directory-symlink -C / && python3 -c 'import json, subprocess, zipfile'", &[], &tar)?;
+        let output = host.exec_with_input(
+            "tar -x --keep-directory-symlink -C / && python3 -c 'import json, subprocess, zipfile'",
+            &[],
+            &tar,
+        )?;
         if !output.success() {
             return Err(format!("no Python on {}: {}", host.name, output.stderr).into());
         }

@@ -1,0 +1,410 @@
+//! A rolling change: one member at a time, followers first, what fails is put back and stops the rest.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use quorate::action::{ActionId, ActionKind};
+use quorate::observed::HostState;
+use quorate::plan::{Goal, Plan};
+use quorate::schedule::{Command, Event, GATE_DEADLINE_MS, Outcome, Scheduler};
+
+use crate::crashes::{CONVERGE, desired, plan_for, run};
+use crate::world::World;
+
+/// A living cluster whose file asks for another setting now.
+fn changed(nodes: usize) -> World {
+    let mut world = World::new(desired(nodes));
+    let plan = plan_for(&world, CONVERGE, "n0");
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+    for node in &mut world.desired.nodes {
+        node.settings.insert("snapshot-count".into(), "5000".into());
+    }
+    world
+}
+
+fn restarts(plan: &Plan) -> usize {
+    plan.actions
+        .iter()
+        .filter(|action| matches!(action.kind, ActionKind::Restart(_)))
+        .count()
+}
+
+#[test]
+fn every_member_restarts_once_and_the_leader_last() {
+    let mut world = changed(3);
+    let plan = plan_for(&world, CONVERGE, "n1");
+    assert_eq!(restarts(&plan), 3);
+    let leader = world.view().leader().expect("a leader");
+    let mut scheduler = Scheduler::new(&plan.actions, 32);
+    let mut commands = scheduler.on(Event::Started { at: 0 });
+    let mut order = Vec::new();
+    let mut at = 0;
+    while let Some(command) = (!commands.is_empty()).then(|| commands.remove(0)) {
+        at += 1;
+        match command {
+            Command::Finish => break,
+            Command::Look(id, _) => commands.extend(scheduler.on(Event::Looked {
+                at,
+                id,
+                view: world.view(),
+                hopeless: None,
+            })),
+            Command::Run(id) => {
+                let action = plan
+                    .actions
+                    .iter()
+                    .find(|action| action.id == id)
+                    .expect("planned");
+                if let ActionKind::Restart(restart) = &action.kind {
+                    order.push(restart.member);
+                }
+                for operation in World::operations(action) {
+                    let node = action.node.clone().expect("a node");
+                    world.perform(&node, &operation).expect("it works");
+                }
+                commands.extend(scheduler.on(Event::Ran {
+                    at,
+                    id,
+                    result: Ok(()),
+                }));
+            }
+            Command::Undo(_) | Command::Waiting(..) => {}
+        }
+    }
+    assert_eq!(order.len(), 3);
+    assert_eq!(order.last(), Some(&leader));
+    assert!(plan_for(&world, CONVERGE, "n2").is_empty());
+}
+
+#[test]
+fn a_member_that_does_not_come_back_is_put_back_and_stops_the_roll() {
+    let world = changed(3);
+    let plan = plan_for(&world, CONVERGE, "n1");
+    let mut scheduler = Scheduler::new(&plan.actions, 32);
+    let mut commands = scheduler.on(Event::Started { at: 0 });
+    let mut down: Option<ActionId> = None;
+    let mut undone = Vec::new();
+    let mut at = 0;
+    while let Some(command) = (!commands.is_empty()).then(|| commands.remove(0)) {
+        at += 1000;
+        match command {
+            Command::Finish => break,
+            Command::Look(id, _) => {
+                let mut view = world.view();
+                if let Some(action) = down
+                    .as_ref()
+                    .and_then(|id| plan.actions.iter().find(|action| action.id == *id))
+                {
+                    let node = action.node.as_deref();
+                    view.statuses
+                        .retain(|_, (asked, _)| Some(asked.as_str()) != node);
+                }
+                commands.extend(scheduler.on(Event::Looked {
+                    at,
+                    id,
+                    view,
+                    hopeless: None,
+                }));
+            }
+            Command::Run(id) => {
+                if id.0.ends_with(".restart") {
+                    down = Some(id.clone());
+                }
+                commands.extend(scheduler.on(Event::Ran {
+                    at,
+                    id,
+                    result: Ok(()),
+                }));
+            }
+            Command::Undo(id) => {
+                undone.push(id.clone());
+                down = None;
+                commands.extend(scheduler.on(Event::Ran {
+                    at,
+                    id,
+                    result: Ok(()),
+                }));
+            }
+            Command::Waiting(..) => {}
+        }
+    }
+    assert!(at > GATE_DEADLINE_MS, "it waited");
+    assert_eq!(undone.len(), 1, "only the one that failed is put back");
+    let report = scheduler.report();
+    let restarts: BTreeMap<_, _> = report
+        .outcomes
+        .iter()
+        .filter(|(id, _)| id.0.ends_with(".restart"))
+        .collect::<Vec<_>>()
+        .into_iter()
+        .map(|(id, outcome)| (id, outcome))
+        .collect();
+    assert_eq!(
+        restarts
+            .values()
+            .filter(|outcome| matches!(outcome, Outcome::Undone(_)))
+            .count(),
+        1
+    );
+    assert_eq!(
+        restarts
+            .values()
+            .filter(|outcome| matches!(outcome, Outcome::NotStarted(_)))
+            .count(),
+        2
+    );
+}
+
+#[test]
+fn with_one_of_three_down_nothing_is_restarted() {
+    let mut world = changed(3);
+    world.hosts.get_mut("etcd-3").expect("a host").unreachable = true;
+    world.hosts.get_mut("etcd-3").expect("a host").running = None;
+    let plan = plan_for(&world, CONVERGE, "n1");
+    assert_eq!(restarts(&plan), 0);
+    assert_eq!(
+        plan.blocked
+            .iter()
+            .filter(|blocked| blocked.reason.contains("cannot be restarted"))
+            .count(),
+        2,
+        "{:?}",
+        plan.blocked
+    );
+}
+
+#[test]
+fn a_member_that_is_only_down_is_started_before_others_restart() {
+    let mut world = changed(3);
+    world.hosts.get_mut("etcd-3").expect("a host").running = None;
+    let plan = plan_for(&world, CONVERGE, "n1");
+    assert_eq!(restarts(&plan), 2, "{:?}", plan.blocked);
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+    assert!(plan_for(&world, CONVERGE, "n2").is_empty());
+}
+
+#[test]
+fn a_single_member_is_restarted_only_when_the_operator_accepts_it() {
+    let mut world = changed(1);
+    let plan = plan_for(&world, CONVERGE, "n1");
+    assert!(plan.is_empty() && plan.blocked.len() == 1);
+    assert!(plan.blocked[0].remedy.contains("--allow-downtime"));
+    let plan = plan_for(
+        &world,
+        Goal::Converge {
+            allow_downtime: true,
+        },
+        "n1",
+    );
+    assert_eq!(restarts(&plan), 1);
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+}
+
+#[test]
+fn an_interrupt_lets_what_runs_end_and_starts_nothing() {
+    let world = changed(3);
+    let plan = plan_for(&world, CONVERGE, "n1");
+    let mut scheduler = Scheduler::new(&plan.actions, 32);
+    let running: Vec<ActionId> = scheduler
+        .on(Event::Started { at: 0 })
+        .into_iter()
+        .filter_map(|command| match command {
+            Command::Run(id) => Some(id),
+            _ => None,
+        })
+        .collect();
+    assert!(!running.is_empty());
+    assert!(scheduler.on(Event::Interrupted { at: 1 }).is_empty());
+    let mut finished = false;
+    for id in running {
+        for command in scheduler.on(Event::Ran {
+            at: 2,
+            id,
+            result: Ok(()),
+        }) {
+            assert_eq!(command, Command::Finish);
+            finished = true;
+        }
+    }
+    assert!(finished);
+    assert_eq!(scheduler.report().stopped.as_deref(), Some("interrupted"));
+}
+
+#[test]
+fn without_the_lock_nothing_is_taken_back() {
+    let world = changed(3);
+    let plan = plan_for(&world, CONVERGE, "n1");
+    let mut scheduler = Scheduler::new(&plan.actions, 32);
+    let mut commands = scheduler.on(Event::Started { at: 0 });
+    let mut at = 0;
+    while let Some(command) = (!commands.is_empty()).then(|| commands.remove(0)) {
+        at += 1;
+        match command {
+            Command::Finish => break,
+            Command::Run(id) if id.0.ends_with(".restart") => {
+                commands.extend(scheduler.on(Event::LockLost {
+                    at,
+                    reason: "gone".into(),
+                }));
+                commands.extend(scheduler.on(Event::Ran {
+                    at,
+                    id,
+                    result: Err("it failed".into()),
+                }));
+            }
+            Command::Run(id) => commands.extend(scheduler.on(Event::Ran {
+                at,
+                id,
+                result: Ok(()),
+            })),
+            Command::Look(id, _) => commands.extend(scheduler.on(Event::Looked {
+                at,
+                id,
+                view: world.view(),
+                hopeless: None,
+            })),
+            Command::Undo(id) => panic!("{id} is taken back without the lock"),
+            Command::Waiting(..) => {}
+        }
+    }
+    assert_eq!(
+        scheduler
+            .report()
+            .count(|outcome| matches!(outcome, Outcome::Failed(_))),
+        1
+    );
+}
+
+#[test]
+fn a_host_of_another_cluster_blocks() {
+    let mut world = changed(3);
+    let wal = world
+        .hosts
+        .get_mut("etcd-2")
+        .expect("a host")
+        .wal
+        .as_mut()
+        .expect("data");
+    wal.cluster_id.0 ^= 1;
+    let plan = plan_for(&world, CONVERGE, "n1");
+    assert!(
+        plan.actions
+            .iter()
+            .all(|action| action.node.as_deref() != Some("etcd-2")),
+        "nothing is done on it"
+    );
+    assert!(!plan.blocked.is_empty());
+    let HostState::Known(_) = &world.observe().hosts["etcd-2"] else {
+        panic!("known")
+    };
+}
+
+#[test]
+fn a_member_without_its_data_blocks_and_is_not_started() {
+    let mut world = changed(3);
+    let host = world.hosts.get_mut("etcd-2").expect("a host");
+    host.wal = None;
+    host.running = None;
+    let plan = plan_for(&world, CONVERGE, "n1");
+    assert!(
+        plan.actions
+            .iter()
+            .all(|action| action.node.as_deref() != Some("etcd-2"))
+    );
+    assert!(
+        plan.blocked
+            .iter()
+            .any(|blocked| blocked.node.as_deref() == Some("etcd-2")
+                && blocked.reason.contains("mounted")),
+        "{:?}",
+        plan.blocked
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// Crashes of the operator in a roll: no more than one member is ever away.
+    #[test]
+    fn a_roll_may_be_cut_anywhere(
+        choices in proptest::collection::vec(0usize..1000, 200),
+        cuts in proptest::collection::vec(0usize..40, 0..4),
+    ) {
+        let mut world = changed(3);
+        let mut at = 0;
+        let mut choose = |count: usize| { at += 1; choices[at % choices.len()] % count.max(1) };
+        for (round, cut) in cuts.iter().enumerate() {
+            let plan = plan_for(&world, CONVERGE, &format!("n{round}"));
+            prop_assert!(plan.blocked.is_empty(), "{:?}", plan.blocked);
+            run(&mut world, &plan, &mut choose, *cut);
+            let away = world.hosts.values().filter(|host| host.running.is_none()).count();
+            prop_assert!(away <= 1);
+        }
+        let plan = plan_for(&world, CONVERGE, "last");
+        prop_assert!(run(&mut world, &plan, &mut choose, usize::MAX));
+        prop_assert!(plan_for(&world, CONVERGE, "empty").is_empty());
+        for host in world.hosts.values() {
+            prop_assert_eq!(&host.running.as_ref().expect("runs").environment["ETCD_SNAPSHOT_COUNT"], "5000");
+        }
+    }
+}
+
+/// What the file may not change in a living cluster is refused, and the members are left alone.
+#[test]
+fn names_addresses_directories_and_tls_of_a_living_member_are_not_changed() {
+    use quorate::desired::Desired;
+    use quorate::desired::model::TlsMode;
+    type Edit = fn(&mut Desired);
+    let edits: [(&str, Edit); 7] = [
+        ("ETCD_DATA_DIR", |desired| {
+            desired.nodes[0].data_dir = "/srv/etcd".into()
+        }),
+        ("ETCD_ADVERTISE_CLIENT_URLS", |desired| {
+            desired.nodes[0].client_port = 3379
+        }),
+        ("peer URL", |desired| desired.nodes[0].peer_port = 3380),
+        ("peer URL", |desired| {
+            desired.nodes[0].ip = [10, 0, 9, 9].into()
+        }),
+        ("ETCD_ADVERTISE_CLIENT_URLS", |desired| {
+            desired.tls.client = TlsMode::Managed
+        }),
+        ("peer URL", |desired| desired.tls.peer = TlsMode::Managed),
+        ("token", |desired| desired.cluster.token = "other".into()),
+    ];
+    for (reason, edit) in edits {
+        let mut world = World::new(desired(3));
+        let plan = plan_for(&world, CONVERGE, "n0");
+        assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+        let observed = world.observe();
+        edit(&mut world.desired);
+        let intent = quorate::plan::Intent {
+            goal: CONVERGE,
+            nonce: "n1".into(),
+        };
+        let plan = quorate::plan::plan(
+            &world.desired,
+            &observed,
+            &intent,
+            time::OffsetDateTime::UNIX_EPOCH,
+        );
+        let touched: Vec<_> = plan
+            .actions
+            .iter()
+            .filter(|action| !matches!(action.kind, ActionKind::Record(_)))
+            .map(|action| &action.id.0)
+            .collect();
+        assert!(
+            plan.blocked
+                .iter()
+                .any(|blocked| blocked.reason.contains(reason)),
+            "{reason}: {:?}",
+            plan.blocked
+        );
+        assert!(
+            touched.is_empty(),
+            "{reason}: {touched:?} {:?}",
+            plan.blocked
+        );
+    }
+}
