@@ -106,6 +106,13 @@ impl Kind for Clean {
             operations.push(Operation::RemovePackages(self.packages.clone()));
         }
         operations.push(Operation::DropPrevious(self.files.clone()));
+        let parents: std::collections::BTreeSet<String> = self
+            .files
+            .iter()
+            .filter_map(|file| file.rsplit_once('/'))
+            .map(|(directory, _)| directory.to_owned())
+            .collect();
+        operations.push(Operation::Sweep(parents.into_iter().collect()));
         operations.extend(self.files.iter().cloned().map(Operation::RemoveFile));
         operations.push(Operation::Unit(UnitVerb::DaemonReload, self.unit.clone()));
         operations.push(Operation::Unit(UnitVerb::ResetFailed, self.unit.clone()));

@@ -21,6 +21,8 @@ pub enum Operation {
     WriteFile(FileWrite),
     /// Removes a file, if it is there.
     RemoveFile(String),
+    /// Removes what an interrupted upload or unpacking left in these directories.
+    Sweep(Vec<String>),
     /// Sends the release archive to a path on the host.
     Upload {
         /// Hex sha256 of the archive.

@@ -95,7 +95,14 @@ q_purge() {
     rm -rf --one-file-system -- "$1"
   fi
 }
-q_to_root() { if [ -e "$1" ]; then chown -R root:root -- "$1"; chmod 0700 -- "$1"; fi; }
+# The directory around it, where it is of the same owner, could not stay with a user that goes either.
+q_to_root() {
+  if [ ! -e "$1" ]; then return 0; fi
+  q_dir=$(dirname -- "$1")
+  if [ "$(stat -c %u -- "$q_dir")" = "$(stat -c %u -- "$1")" ]; then chown root:root -- "$q_dir"; fi
+  chown -R root:root -- "$1"
+  chmod 0700 -- "$1"
+}
 q_keep() {
   for q_path in "$@"; do
     q_old=$(q_name "$q_path" previous)
@@ -111,6 +118,11 @@ q_restore() {
 q_drop() {
   for q_path in "$@"; do
     for q_kind in previous previous.part new staged; do rm -f -- "$(q_name "$q_path" "$q_kind")"; done
+  done
+}
+q_sweep() {
+  for q_dir in "$@"; do
+    for q_file in "$q_dir"/.quorate-*; do if [ -e "$q_file" ]; then rm -rf -- "$q_file"; fi; done
   done
 }
 q_switch() {

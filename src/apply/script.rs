@@ -146,6 +146,10 @@ fn line(body: &mut String, operation: &Operation) {
         Operation::RemoveFile(path) => {
             (format!("remove {path}"), format!("rm -f -- {}", word(path)))
         }
+        Operation::Sweep(directories) => (
+            "remove what an interrupted run left".into(),
+            format!("q_sweep {}", list(directories)),
+        ),
         Operation::Extract {
             archive,
             bin_dir,

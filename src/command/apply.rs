@@ -20,7 +20,7 @@ use crate::observed::{HostState, Observed};
 use crate::pki;
 use crate::plan::{Goal, Plan, fingerprint};
 use crate::render::Style;
-use crate::render::event::Finish;
+use crate::render::event::{Finish, Severity};
 use crate::render::progress::{Progress, Wanted};
 use crate::safety;
 use crate::schedule::{Outcome, Report};
@@ -84,6 +84,7 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
                 style,
                 command: "apply",
                 approved: true,
+                replans: false,
                 screen: Screen::new(&args.run, style),
             }
             .saved(plan)
@@ -101,6 +102,7 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
                 style,
                 command: "apply",
                 approved,
+                replans: approved,
                 screen: Screen::new(&args.run, style),
             }
             .fresh(goal)
@@ -125,6 +127,7 @@ pub async fn run_destroy(file: &Path, args: &DestroyArgs, style: Style) -> Resul
         style,
         command: "destroy",
         approved,
+        replans: approved,
         screen: Screen::new(&args.run, style),
     }
     .fresh(goal)
@@ -137,6 +140,8 @@ struct Run<'a> {
     style: Style,
     command: &'static str,
     approved: bool,
+    /// Whether any other plan is approved as well.
+    replans: bool,
     screen: Screen,
 }
 
@@ -266,10 +271,12 @@ impl Run<'_> {
         let lock = self.lock(&plan, &nodes, &holder, &sink, &signals).await?;
         sink(&Event::LockTaken);
         let ticking = screen.keep_ticking();
-        let result = self.locked(&plan, run_id, &sink, incoming, signals).await;
+        let result = self
+            .locked(plan, &lock.nodes, run_id, &sink, incoming, signals)
+            .await;
         ticking.abort();
         lock.release().await;
-        let (report, view) = result?;
+        let (plan, report, view) = result?;
         let finish = Finish {
             next: next(&plan, &report),
             plan,
@@ -289,23 +296,38 @@ impl Run<'_> {
 
     async fn locked(
         &self,
-        plan: &Plan,
+        mut plan: Plan,
+        nodes: &[String],
         run_id: String,
         sink: &Sink,
         incoming: mpsc::UnboundedReceiver<Signal>,
         signals: mpsc::UnboundedSender<Signal>,
-    ) -> Result<(Report, Option<crate::observed::ClusterView>), Failure> {
+    ) -> Result<(Plan, Report, Option<crate::observed::ClusterView>), Failure> {
         // What was planned on must still hold, now that nobody else can change it.
         let observed = self.session.observe().await;
         let facts = fingerprint::facts(&self.session.desired, &observed);
-        if let Some((name, then, now)) = plan.changed_fact(&facts) {
-            return Err(Failure::new(format!(
-                "the plan is stale: {name} was {}, and is {} now",
+        let changed = plan.changed_fact(&facts).map(|(name, then, now)| {
+            format!(
+                "{name} was {}, and is {} now",
                 then.unwrap_or("not known"),
                 now.unwrap_or("not known")
-            ))
-            .code(BLOCKED)
-            .remedy("nothing was changed; plan again"));
+            )
+        });
+        if let Some(changed) = changed {
+            // Whoever approves whatever is planned wants the plan of now: the rest of a run that was killed, or the
+            // run that the lock was waited for, changed the facts. The lock must cover what is planned on.
+            if !self.replans || reachable(&observed) != nodes {
+                return Err(Failure::new(format!("the plan is stale: {changed}"))
+                    .code(BLOCKED)
+                    .remedy("nothing was changed; plan again"));
+            }
+            sink(&Event::Message {
+                severity: Severity::Info,
+                summary: "Planned again under the lock".into(),
+                detail: format!("Since the plan was made, {changed}."),
+            });
+            plan = self.session.plan(&observed, &plan.intent);
+            self.show(&plan);
         }
         let mut authority = None;
         let tls = &plan.desired.tls;
@@ -349,7 +371,7 @@ impl Run<'_> {
         };
         let report = apply::run(
             &context,
-            plan,
+            &plan,
             &run_facts,
             self.args.connection.parallelism,
             incoming,
@@ -361,7 +383,7 @@ impl Run<'_> {
         } else {
             Some(self.session.fleet.look().await)
         };
-        Ok((report, view))
+        Ok((plan, report, view))
     }
 
     async fn lock(

@@ -9,14 +9,14 @@ use crate::action::restart::Restart;
 use crate::action::start::Start;
 use crate::action::unit::Enable;
 use crate::action::{Action, ActionId, ActionKind, Change};
-use crate::desired::model::VersionSpec;
+use crate::desired::model::{Install, VersionSpec};
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::etcd::wal::WalIdentity;
 use crate::observed::etcd::{ClusterView, EtcdState};
 use crate::observed::host::{DataDir, FileFact};
 use crate::observed::marker::{Generation, MarkerState, Phase};
 use crate::observed::{HostFacts, HostState};
-use crate::runtime::{self, Layout};
+use crate::runtime::{self, Content, Layout};
 use crate::safety;
 
 /// Whether there is a cluster yet.
@@ -58,6 +58,8 @@ pub(super) fn change_of(name: &str, before: Option<String>, after: &str) -> Chan
 struct Known {
     generation: Generation,
     cluster_id: ClusterId,
+    /// A node that bears it.
+    node: String,
 }
 
 /// Plans the repair of drift and changes of files in a living cluster.
@@ -65,6 +67,21 @@ pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
     let Some(known) = agree(inputs, draft) else {
         return;
     };
+    if !known
+        .generation
+        .token
+        .starts_with(&format!("{}-", inputs.desired.cluster.token))
+    {
+        draft.block(
+            None,
+            format!(
+                "the cluster file changes the token: the cluster was bootstrapped with {}",
+                known.generation.token
+            ),
+            "a token belongs to a bootstrap: set `token` back, or destroy the cluster and apply again",
+        );
+        return;
+    }
     let view = inputs.observed.cluster();
     if let Some(other) = view.cluster_ids.iter().find(|id| **id != known.cluster_id) {
         draft.block(
@@ -129,6 +146,7 @@ fn agree(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Known> {
                 found = Some(Known {
                     generation: marker.generation.clone(),
                     cluster_id,
+                    node: node.to_owned(),
                 });
             }
             Some(known) if known.cluster_id == cluster_id => {}
@@ -267,10 +285,11 @@ fn member_of(host: &Host<'_>, known: &Known, draft: &mut Draft) -> Option<WalIde
                 ),
                 None => (
                     format!(
-                        "the host is blank, and the cluster {} exists already",
-                        known.cluster_id
+                        "the host is blank, and the cluster {} exists already, on {}",
+                        known.cluster_id, known.node
                     ),
-                    "this version does not add or replace members: use etcdctl, one member at a time",
+                    "this version does not add or replace members: use etcdctl, one member at a time; where that \
+                     cluster is what a destroy has left, `quorate destroy` first",
                 ),
             };
             draft.block(node, reason, remedy);
@@ -294,8 +313,16 @@ fn converge_host(
         draft.blocked.extend(differences.blocked);
         return;
     }
-    if let Some(refusal) = version_change(host) {
-        draft.blocked.push(refusal);
+    let refusals: Vec<Blocked> = [
+        version_change(host),
+        identity_change(host),
+        install_change(host),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if !refusals.is_empty() {
+        draft.blocked.extend(refusals);
         return;
     }
     let mut generation = known.generation.clone();
@@ -480,6 +507,85 @@ fn version_change(host: &Host<'_>) -> Option<Blocked> {
     })
 }
 
+/// Options by which members and clients find each other, or a member its data. Changing one in a living cluster takes
+/// phases of its own (Q14, Q15), not a restart.
+const IDENTITY: [&str; 13] = [
+    "ETCD_NAME",
+    "ETCD_DATA_DIR",
+    "ETCD_WAL_DIR",
+    "ETCD_LISTEN_PEER_URLS",
+    "ETCD_ADVERTISE_CLIENT_URLS",
+    "ETCD_CERT_FILE",
+    "ETCD_KEY_FILE",
+    "ETCD_TRUSTED_CA_FILE",
+    "ETCD_CLIENT_CERT_AUTH",
+    "ETCD_PEER_CERT_FILE",
+    "ETCD_PEER_KEY_FILE",
+    "ETCD_PEER_TRUSTED_CA_FILE",
+    "ETCD_PEER_CLIENT_CERT_AUTH",
+];
+
+/// The cluster file asks for another name, address, port, directory or transport security than the member has.
+fn identity_change(host: &Host<'_>) -> Option<Blocked> {
+    let marker = host.facts.marker.get()?;
+    let (path, text) = host
+        .layout
+        .files
+        .iter()
+        .find_map(|file| match &file.content {
+            Content::Text(text) if text.contains("ETCD_NAME=") => Some((&file.path, text)),
+            _ => None,
+        })?;
+    let marked = marker.files.get(path)?;
+    let wanted = super::fingerprint::sha256(text);
+    if marked.sha256.as_ref() == Some(&wanted) && marked.previous.is_none() {
+        // The file asks for what it asked for before: whatever differs was changed on the host.
+        return None;
+    }
+    let on_disk = host
+        .facts
+        .files
+        .get(path)
+        .and_then(FileFact::file)
+        .and_then(|stat| stat.text.as_deref());
+    let current = match (&host.facts.unit.environment, on_disk) {
+        (Some(environment), _) => environment.clone(),
+        (None, Some(text)) => crate::runtime::parse_environment(text),
+        (None, None) => return None,
+    };
+    let changed = IDENTITY.iter().find_map(|variable| {
+        let (is, wanted) = (
+            current.get(*variable),
+            host.layout.environment.get(*variable),
+        );
+        (is != wanted).then(|| {
+            let shown = |value: Option<&String>| value.cloned().unwrap_or_else(|| "unset".into());
+            format!("{variable} from {} to {}", shown(is), shown(wanted))
+        })
+    })?;
+    Some(Blocked {
+        node: Some(host.node.name.clone()),
+        reason: format!("the cluster file changes {changed}"),
+        remedy: "this version does not change names, addresses, directories or TLS modes of a living member: \
+                 set the cluster file back to what runs"
+            .into(),
+    })
+}
+
+/// Binaries of one method do not make way for those of another.
+fn install_change(host: &Host<'_>) -> Option<Blocked> {
+    let marker = host.facts.marker.get()?;
+    let other = match host.desired.etcd.install {
+        Install::Archive { .. } => !marker.packages.is_empty(),
+        Install::Package { .. } | Install::Present { .. } => marker.archive.is_some(),
+    };
+    other.then(|| Blocked {
+        node: Some(host.node.name.clone()),
+        reason: "the cluster file changes the install method of a living member".into(),
+        remedy: "this version does not do that: set [etcd.install] back".into(),
+    })
+}
+
 struct Adder<'a> {
     draft: &'a mut Draft,
     name: &'a str,
@@ -514,7 +620,6 @@ impl Adder<'_> {
 
 /// Files that a running member reads only when it starts.
 fn switches(layout: &Layout, file: &FileDifference) -> bool {
-    use crate::runtime::Content;
     !matches!(
         file.write.content,
         Content::Certificate(_) | Content::Key(_)
@@ -564,7 +669,7 @@ fn restart_reasons(host: &Host<'_>, differences: &Differences) -> Vec<String> {
         }
     }
     for file in &differences.files {
-        if matches!(file.write.content, crate::runtime::Content::Authority) && file.was_in_force {
+        if matches!(file.write.content, Content::Authority) && file.was_in_force {
             reasons.push(format!("was started with another {}", file.write.path));
         }
     }

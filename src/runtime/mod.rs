@@ -22,6 +22,11 @@ pub fn start_environment(initial_cluster: &str, token: &str, state: &str) -> Str
     systemd::start_environment(initial_cluster, token, state)
 }
 
+/// The variables of a configuration that this program rendered; other lines are passed over.
+pub fn parse_environment(text: &str) -> std::collections::BTreeMap<String, String> {
+    systemd::parse_environment(text)
+}
+
 /// Why a runtime cannot be used yet, if it cannot.
 pub fn unsupported(kind: RuntimeKind) -> Option<&'static str> {
     match kind {

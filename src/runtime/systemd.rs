@@ -258,6 +258,31 @@ fn render_environment(variables: &BTreeMap<String, String>) -> String {
     out
 }
 
+/// Reads what [`render_environment`] wrote.
+pub fn parse_environment(text: &str) -> BTreeMap<String, String> {
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| {
+            let value = value
+                .strip_prefix('"')
+                .and_then(|value| value.strip_suffix('"'))
+                .unwrap_or(value);
+            let mut plain = String::new();
+            let mut escaped = false;
+            for c in value.chars() {
+                if c == '\\' && !escaped {
+                    escaped = true;
+                } else {
+                    plain.push(c);
+                    escaped = false;
+                }
+            }
+            (name.trim().to_owned(), plain)
+        })
+        .collect()
+}
+
 fn unit(desired: &Desired, node: &Node, etcd: &str) -> String {
     let wal_glob = match &node.wal_dir {
         Some(dir) => format!("{dir}/*.wal"),

@@ -348,3 +348,63 @@ proptest! {
         }
     }
 }
+
+/// What the file may not change in a living cluster is refused, and the members are left alone.
+#[test]
+fn names_addresses_directories_and_tls_of_a_living_member_are_not_changed() {
+    use quorate::desired::Desired;
+    use quorate::desired::model::TlsMode;
+    type Edit = fn(&mut Desired);
+    let edits: [(&str, Edit); 7] = [
+        ("ETCD_DATA_DIR", |desired| {
+            desired.nodes[0].data_dir = "/srv/etcd".into()
+        }),
+        ("ETCD_ADVERTISE_CLIENT_URLS", |desired| {
+            desired.nodes[0].client_port = 3379
+        }),
+        ("peer URL", |desired| desired.nodes[0].peer_port = 3380),
+        ("peer URL", |desired| {
+            desired.nodes[0].ip = [10, 0, 9, 9].into()
+        }),
+        ("ETCD_ADVERTISE_CLIENT_URLS", |desired| {
+            desired.tls.client = TlsMode::Managed
+        }),
+        ("peer URL", |desired| desired.tls.peer = TlsMode::Managed),
+        ("token", |desired| desired.cluster.token = "other".into()),
+    ];
+    for (reason, edit) in edits {
+        let mut world = World::new(desired(3));
+        let plan = plan_for(&world, CONVERGE, "n0");
+        assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+        let observed = world.observe();
+        edit(&mut world.desired);
+        let intent = quorate::plan::Intent {
+            goal: CONVERGE,
+            nonce: "n1".into(),
+        };
+        let plan = quorate::plan::plan(
+            &world.desired,
+            &observed,
+            &intent,
+            time::OffsetDateTime::UNIX_EPOCH,
+        );
+        let touched: Vec<_> = plan
+            .actions
+            .iter()
+            .filter(|action| !matches!(action.kind, ActionKind::Record(_)))
+            .map(|action| &action.id.0)
+            .collect();
+        assert!(
+            plan.blocked
+                .iter()
+                .any(|blocked| blocked.reason.contains(reason)),
+            "{reason}: {:?}",
+            plan.blocked
+        );
+        assert!(
+            touched.is_empty(),
+            "{reason}: {touched:?} {:?}",
+            plan.blocked
+        );
+    }
+}

@@ -185,6 +185,7 @@ impl World {
             | Operation::KeepPrevious(_)
             | Operation::RestorePrevious(_)
             | Operation::DropPrevious(_)
+            | Operation::Sweep(_)
             | Operation::Journal(_)
             | Operation::MoveLeader(_) => {}
         }

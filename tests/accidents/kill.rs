@@ -1,0 +1,110 @@
+//! `kill -9` of a run between any two steps: the next run converges, and nobody cleans up by hand.
+
+use std::time::Instant;
+
+use quorate_lab::Lab;
+
+use crate::harness::{ClusterFile, Operator, Running, lab, leftovers};
+
+/// Set to anything, every boundary is tried instead of a sample of them.
+const EVERY: &str = "QUORATE_KILL_EVERYWHERE";
+
+fn is_boundary(event: &serde_json::Value) -> bool {
+    event["type"] == "apply_start" || event["type"] == "apply_complete"
+}
+
+/// Reads on until the nth boundary; what it was.
+fn reach(running: &mut Running, boundary: usize) -> Option<String> {
+    let mut seen = 0;
+    while let Some(event) = running.event() {
+        if is_boundary(&event) {
+            seen += 1;
+            if seen == boundary {
+                return Some(event["@message"].as_str().unwrap_or_default().to_owned());
+            }
+        }
+    }
+    None
+}
+
+/// `wanted` numbers spread over 1 to `all`, both ends among them.
+fn sample(all: usize, wanted: usize) -> Vec<usize> {
+    if std::env::var_os(EVERY).is_some() || wanted >= all {
+        return (1..=all).collect();
+    }
+    (0..wanted)
+        .map(|n| 1 + n * (all - 1) / (wanted - 1))
+        .collect()
+}
+
+fn boundaries(stdout: &str) -> usize {
+    stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(is_boundary)
+        .count()
+}
+
+/// Kills `command` at its nth boundary; which one that was.
+fn kill(ann: &Operator, command: &[&str], boundary: usize) -> String {
+    let mut running = ann.start(command);
+    let at = reach(&mut running, boundary)
+        .unwrap_or_else(|| panic!("{} has no boundary {boundary}", command[0]));
+    let killed = running.kill();
+    let said = killed.said();
+    assert_eq!(killed.code, None, "it ended before it was killed: {said}");
+    format!("{} killed at {boundary}, {at}", command[0])
+}
+
+/// Asserts that destroy left nothing of ours that lives.
+fn gone(lab: &Lab, at: &str) {
+    for host in lab.hosts() {
+        let left = host
+            .run("ls -d /etc/quorate/marker.json /etc/etcd/etcd.conf /var/lib/etcd/member 2>/dev/null; pgrep -ax etcd || :")
+            .unwrap();
+        assert_eq!(left, "", "{at}, on {}", host.name);
+        assert_eq!(leftovers(host), "", "{at}, on {}", host.name);
+    }
+}
+
+const APPLY: &[&str] = &["apply", "--auto-approve", "--json"];
+const DESTROY: &[&str] = &["destroy", "--auto-approve", "--purge-data", "--json"];
+
+#[test]
+fn runs_killed_at_any_boundary_need_no_cleaning() {
+    let lab = lab("kill", 3);
+    let ann = Operator::new(&lab, &ClusterFile::of(&lab));
+    let whole = ann.run(APPLY).exits(0);
+    ann.settled();
+    let up = boundaries(&whole.stdout);
+    let whole = ann.run(DESTROY).exits(0);
+    gone(&lab, "destroyed");
+    let down = boundaries(&whole.stdout);
+    assert!(up >= 20 && down >= 6, "{up} and {down}: {}", whole.said());
+    let (up, down) = (sample(up, 8), sample(down, 8));
+    println!("apply is killed at {up:?}, destroy at {down:?}; everywhere with {EVERY}=1");
+    for n in 0..up.len().max(down.len()) {
+        let begun = Instant::now();
+        let at = kill(&ann, APPLY, up[n % up.len()]);
+        let plan = ann.run(&["plan"]);
+        assert_eq!(plan.code, Some(0), "{at}: {}", plan.said());
+        let apply = ann.run(&["apply", "--auto-approve", "--lock-timeout", "60s"]);
+        assert_eq!(apply.code, Some(0), "{at}: {}", apply.said());
+        assert!(apply.took.as_secs() < 30, "{at}: {}", apply.said());
+        ann.settled();
+        for host in lab.hosts() {
+            assert_eq!(leftovers(host), "", "{at}, on {}", host.name);
+        }
+        println!(
+            "{at}: converged after {:.1} s",
+            begun.elapsed().as_secs_f64()
+        );
+
+        let at = kill(&ann, DESTROY, down[n % down.len()]);
+        let plan = ann.run(&["plan", "--destroy"]);
+        assert_eq!(plan.code, Some(0), "{at}: {}", plan.said());
+        ann.destroy();
+        gone(&lab, &at);
+        println!("{at}: gone after {:.1} s", begun.elapsed().as_secs_f64());
+    }
+}

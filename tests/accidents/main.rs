@@ -1,0 +1,6 @@
+//! What befalls operators and their hosts: runs that are killed, interrupted, cut off or in each
+//! other's way, hosts that are not as they should be, and SSH in all its settings. On real hosts.
+
+mod harness;
+mod interrupt;
+mod kill;

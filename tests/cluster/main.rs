@@ -1,0 +1,9 @@
+//! Whole runs of the program on a lab's hosts: real sshd, systemd and etcd.
+
+mod bootstrap;
+mod destroy;
+mod drift;
+mod harness;
+mod install;
+mod rolling;
+mod secrets;

@@ -1,0 +1,185 @@
+//! Restarts of running members: one at a time, and no acknowledged write is lost.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use serde_json::Value;
+
+use super::harness::{Scene, blocked, finish};
+
+#[test]
+fn a_change_of_settings_rolls_the_members() {
+    let Some(scene) = Scene::up("rolling", 3) else {
+        return;
+    };
+    let mut scene = scene.tls();
+    scene.apply();
+
+    // One member runs with what somebody edited.
+    let host = scene.host(2);
+    host.run(
+        "sed -i '$a ETCD_SNAPSHOT_COUNT=\"777\"' /etc/etcd/etcd.conf && systemctl restart etcd",
+    )
+    .unwrap();
+    let before = scene.processes();
+    let plan = scene.plan_is(&["etcd-2.restart"]);
+    assert_eq!(margins(&plan), [[3, 3, 2, 2]], "{plan:#}");
+    while_writing(&scene, "/drift/", || {
+        scene.apply();
+    });
+    let after = scene.processes();
+    assert_eq!(after[0], before[0], "etcd-1 was not to be touched");
+    assert_eq!(after[2], before[2], "etcd-3 was not to be touched");
+    assert_ne!(after[1].pid, before[1].pid, "etcd-2 was to be restarted");
+    let environment = host
+        .run("tr '\\0' '\\n' </proc/$(systemctl show -p MainPID --value etcd)/environ")
+        .unwrap();
+    assert!(!environment.contains("777"), "{environment}");
+    scene.is_converged();
+
+    // All of them are to run with what the file says.
+    scene.settings.push("snapshot-count = 4321".into());
+    let leader = leader(&scene);
+    let text = scene.run(&["plan"]).exits(0);
+    for words in ["3 of 3 healthy", "needs 2"] {
+        assert!(text.stdout.contains(words), "{words}\n{text}");
+    }
+    let plan = scene.plan_is(&["etcd-1.restart", "etcd-2.restart", "etcd-3.restart"]);
+    assert_eq!(margins(&plan), [[3, 3, 2, 2]; 3], "{plan:#}");
+    while_writing(&scene, "/rolling/", || {
+        scene.apply();
+    });
+    let started: Vec<(u64, String)> = scene
+        .hosts()
+        .iter()
+        .map(|host| {
+            let started = scene.process(host).started.parse().unwrap();
+            (started, host.name.clone())
+        })
+        .collect();
+    let last = started.iter().max().unwrap();
+    assert_eq!(last.1, leader, "the leader goes last: {started:?}");
+    for (host, old) in scene.hosts().iter().zip(after) {
+        assert_ne!(scene.process(host).pid, old.pid, "{}", host.name);
+        let running = host
+            .run("tr '\\0' '\\n' </proc/$(systemctl show -p MainPID --value etcd)/environ")
+            .unwrap();
+        assert!(running.contains("ETCD_SNAPSHOT_COUNT=4321"), "{running}");
+    }
+    scene.is_converged();
+}
+
+#[test]
+fn a_single_member_restarts_only_with_consent() {
+    let Some(mut scene) = Scene::up("consent", 1) else {
+        return;
+    };
+    scene.apply();
+    let before = scene.process(scene.host(1));
+    scene.settings.push("snapshot-count = 4321".into());
+
+    let run = scene.run(&["plan", "--json"]).exits(3);
+    let [(node, reason)] = &blocked(&run.json())[..] else {
+        panic!("one thing is blocked\n{run}")
+    };
+    assert_eq!(node, "etcd-1");
+    assert!(reason.contains("cannot be restarted"), "{run}");
+    scene
+        .run(&["apply", "--auto-approve"])
+        .exits(3)
+        .says("--allow-downtime");
+    assert_eq!(scene.process(scene.host(1)), before, "it was blocked");
+
+    scene
+        .run(&["plan", "--allow-downtime", "--detailed-exitcode"])
+        .exits(2);
+    scene
+        .run(&["apply", "--auto-approve", "--allow-downtime"])
+        .exits(0);
+    assert_ne!(scene.process(scene.host(1)).pid, before.pid);
+    scene.is_converged();
+    scene.run(&["status"]).exits(0);
+}
+
+/// Voters, healthy before and during, and quorum, of every restart.
+fn margins(plan: &Value) -> Vec<[u64; 4]> {
+    plan["actions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|action| action["type"] == "restart")
+        .map(|action| {
+            ["voters", "before", "during", "needs"]
+                .map(|name| action["margin"][name].as_u64().expect("a margin"))
+        })
+        .collect()
+}
+
+fn leader(scene: &Scene) -> String {
+    let run = scene.run(&["status", "--json"]).exits(0);
+    let status = run.json();
+    status["members"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|member| member["role"] == "leader")
+        .and_then(|member| member["name"].as_str())
+        .unwrap_or_else(|| panic!("nobody leads\n{run}"))
+        .to_owned()
+}
+
+/// Writes all the time while `work` goes on; every write that was acknowledged must be on every
+/// member afterwards.
+fn while_writing(scene: &Scene, prefix: &str, work: impl FnOnce()) {
+    let done = AtomicBool::new(false);
+    let put = |number: u32| {
+        let key = format!("{prefix}{number:06}");
+        let run = finish(
+            format!("etcdctl put {key}"),
+            &mut scene.etcdctl_command(
+                scene.hosts(),
+                &["--command-timeout=5s", "put", &key, "value"],
+            ),
+        );
+        (run.code == Some(0)).then_some(key)
+    };
+    let (acknowledged, tried) = thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut acknowledged = Vec::new();
+            let mut number = 0;
+            while !done.load(Ordering::Acquire) {
+                number += 1;
+                acknowledged.extend(put(number));
+            }
+            (acknowledged, number)
+        });
+        // Ends the writer also when `work` panics.
+        struct Stop<'a>(&'a AtomicBool);
+        impl Drop for Stop<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Release);
+            }
+        }
+        let stop = Stop(&done);
+        work();
+        drop(stop);
+        writer.join().unwrap()
+    });
+    assert!(
+        acknowledged.len() > 10,
+        "only {} of {tried} writes were acknowledged",
+        acknowledged.len()
+    );
+    for host in scene.hosts() {
+        let found = scene.etcdctl(
+            std::slice::from_ref(host),
+            &["get", "--prefix", "--keys-only", prefix],
+        );
+        let found: Vec<&str> = found.split_whitespace().collect();
+        let lost: Vec<&String> = acknowledged
+            .iter()
+            .filter(|key| !found.contains(&key.as_str()))
+            .collect();
+        assert!(lost.is_empty(), "{} has lost {lost:?}", host.name);
+    }
+}
