@@ -4,3 +4,5 @@
 mod harness;
 mod interrupt;
 mod kill;
+mod lock;
+mod ssh;
