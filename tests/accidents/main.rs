@@ -6,4 +6,5 @@ mod hosts;
 mod interrupt;
 mod kill;
 mod lock;
+mod network;
 mod ssh;
