@@ -176,6 +176,7 @@ async fn upload(
         path: to,
         mode: 0o600,
         owner: "root:root".into(),
+        guard: script::guard(&context.run_id),
     };
     let progress = Arc::new(move |done: u64| {
         sink(&Event::Bytes {

@@ -13,6 +13,13 @@ use crate::runtime::{Content, FileWrite, Profile};
 
 /// Functions that scripts are made of.
 const PRELUDE: &str = include_str!("prelude.sh");
+/// The proof that the lock is this run's.
+const GUARD: &str = include_str!("guard.sh");
+
+/// Commands that end a script unless the lock is this run's.
+pub fn guard(run_id: &str) -> String {
+    format!("{GUARD}q_guard {}\n", word(run_id))
+}
 
 /// One thing for the executor to do.
 pub enum Step {
@@ -83,7 +90,7 @@ fn flush(body: &mut String, run_id: &str, steps: &mut Vec<Step>) {
     if body.is_empty() {
         return;
     }
-    let script = format!("{PRELUDE}q_guard {}\n{body}", word(run_id));
+    let script = format!("{PRELUDE}{}{body}", guard(run_id));
     body.clear();
     steps.push(Step::Script(script.into()));
 }

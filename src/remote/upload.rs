@@ -30,6 +30,9 @@ pub struct Upload {
     pub mode: u32,
     /// `user:group`, as `chown` takes it.
     pub owner: String,
+    /// Shell commands that end the script, with a message, if the file may not be put there after all. They run when
+    /// everything has arrived; may be empty.
+    pub guard: String,
 }
 
 /// Where the bytes come from.
@@ -188,6 +191,7 @@ fn script(upload: &Upload) -> Result<String, String> {
          [ \"$n\" = {size} ] || fail \"$n of {size} bytes arrived\"\n\
          x=$(sha256sum < \"$t\") || exit 1\n\
          [ \"${{x%% *}}\" = {sha256} ] || fail \"the SHA-256 is ${{x%% *}}, not {sha256}\"\n\
+         {guard}\n\
          chown -- {owner} \"$t\" && chmod {mode:o} \"$t\" || exit 1\n\
          sync \"$t\" || exit 1\n\
          mv -fT -- \"$t\" \"$p\" || exit 1\n\
@@ -197,6 +201,7 @@ fn script(upload: &Upload) -> Result<String, String> {
         path = quote(path)?,
         size = upload.size,
         sha256 = upload.sha256.to_ascii_lowercase(),
+        guard = upload.guard,
         owner = quote(&upload.owner)?,
         mode = upload.mode,
     ))
@@ -214,6 +219,7 @@ mod tests {
             path: path.into(),
             mode: 0o640,
             owner: "root:root".into(),
+            guard: String::new(),
         }
     }
 

@@ -176,10 +176,15 @@ impl<'a> Operator<'a> {
     }
 
     /// The program, in the lab's network, not yet started.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.lab.command(env!("CARGO_BIN_EXE_quorate")).unwrap();
+        command.args(arguments);
+        self.at_home(command)
+    }
+
+    /// A command in the operator's directory and environment.
+    fn at_home(&self, mut command: Command) -> Command {
         command
-            .args(arguments)
             .current_dir(self.home.path())
             .env_remove("SSH_AUTH_SOCK")
             .env_remove("SUDO_USER")
@@ -192,6 +197,12 @@ impl<'a> Operator<'a> {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command
+    }
+
+    /// Runs a command that in the end is the program.
+    #[track_caller]
+    pub fn run_command(&self, command: Command) -> Ran {
+        Running::new(self.at_home(command)).wait()
     }
 
     /// Runs the program to its end.

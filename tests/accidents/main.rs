@@ -2,5 +2,9 @@
 //! other's way, hosts that are not as they should be, and SSH in all its settings. On real hosts.
 
 mod harness;
+mod hosts;
 mod interrupt;
 mod kill;
+mod lock;
+mod network;
+mod ssh;

@@ -20,6 +20,7 @@ fn upload(bytes: Vec<u8>, path: &std::path::Path) -> Upload {
         path: path.to_str().unwrap().into(),
         mode: 0o640,
         owner: "nobody:nogroup".into(),
+        guard: String::new(),
     }
 }
 
