@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::Stdio;
-use std::thread;
 
 use quorate_lab::Host;
 
@@ -165,12 +164,7 @@ fn answer(scene: &Scene, command: &str, answer: &str) -> Run {
     script.stdin(Stdio::from(reader));
     // The terminal keeps the line until it is read.
     writeln!(writer, "{answer}").unwrap();
-    let run = thread::scope(|scope| {
-        scope
-            .spawn(|| finish(format!("quorate {command} <<< {answer}"), &mut script))
-            .join()
-            .unwrap()
-    });
+    let run = finish(format!("quorate {command} <<< {answer}"), &mut script);
     drop(writer);
     run
 }

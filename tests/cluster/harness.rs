@@ -206,7 +206,7 @@ impl Scene {
         plan
     }
 
-    /// A plan with nothing to do, to nothing added, and nothing blocked.
+    /// Fails unless a plan has nothing to do and blocks nothing.
     pub fn is_converged(&self) {
         let run = self.run(&["plan", "--detailed-exitcode"]).exits(0);
         assert!(run.stdout.contains("No changes"), "{run}");

@@ -6,4 +6,5 @@ mod drift;
 mod harness;
 mod install;
 mod rolling;
+mod saved_plans;
 mod secrets;
