@@ -106,4 +106,8 @@ pub enum UnitVerb {
     Restart,
     /// `stop`.
     Stop,
+    /// `restart`, if this boot's last [`UnitVerb::Restart`] has got as far as stopping it.
+    RestartAgain,
+    /// Forgets an earlier [`UnitVerb::Restart`].
+    ForgetRestart,
 }

@@ -60,7 +60,10 @@ impl Kind for Restart {
         true
     }
     fn operations(&self, _: &RunFacts) -> Vec<Operation> {
-        let mut operations = vec![Operation::MoveLeader(self.member)];
+        let mut operations = vec![
+            Operation::Unit(UnitVerb::ForgetRestart, self.unit.clone()),
+            Operation::MoveLeader(self.member),
+        ];
         let switched = self.switched();
         if !switched.is_empty() {
             operations.push(Operation::KeepPrevious(switched));
@@ -78,7 +81,8 @@ impl Kind for Restart {
             Operation::RestorePrevious(self.switched()),
             Operation::Unit(UnitVerb::DaemonReload, self.unit.clone()),
             Operation::Unit(UnitVerb::ResetFailed, self.unit.clone()),
-            Operation::Unit(UnitVerb::Restart, self.unit.clone()),
+            // A restart that failed before it stopped the member leaves nothing to restart it for.
+            Operation::Unit(UnitVerb::RestartAgain, self.unit.clone()),
         ]
     }
 }

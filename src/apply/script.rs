@@ -247,7 +247,8 @@ fn verb_name(verb: UnitVerb) -> &'static str {
         UnitVerb::Disable => "disable",
         UnitVerb::Unmask => "unmask",
         UnitVerb::Start => "start",
-        UnitVerb::Restart => "restart",
+        UnitVerb::Restart | UnitVerb::RestartAgain => "restart",
+        UnitVerb::ForgetRestart => "prepare the restart of",
         UnitVerb::Stop => "stop",
     }
 }
@@ -264,7 +265,13 @@ fn unit_command(verb: UnitVerb, unit: &str) -> String {
         }
         UnitVerb::Start => format!("q_start {unit}"),
         // Stopped for sure before it is started: a gate must not pass on the process that goes.
-        UnitVerb::Restart => format!("systemctl stop {unit}\nq_start {unit}"),
+        UnitVerb::Restart => {
+            format!(": >/run/quorate/restarted\nsystemctl stop {unit}\nq_start {unit}")
+        }
+        UnitVerb::RestartAgain => format!(
+            "if [ -e /run/quorate/restarted ]; then systemctl stop {unit}; q_start {unit}; rm -f /run/quorate/restarted; fi"
+        ),
+        UnitVerb::ForgetRestart => "rm -f /run/quorate/restarted".into(),
         UnitVerb::Stop => format!("systemctl stop {unit}"),
     }
 }

@@ -192,7 +192,9 @@ impl Run<'_> {
         let plan = self.session.plan(&observed, &intent(goal)?);
         self.show(&plan);
         if plan.is_empty() {
-            self.client_certificates()?;
+            if !plan.intent.goal.is_destroy() {
+                self.client_certificates()?;
+            }
             return Ok(if plan.blocked.is_empty() { OK } else { BLOCKED });
         }
         if !self.approved && !self.confirm(&plan)? {
@@ -288,7 +290,7 @@ impl Run<'_> {
         if let (false, false, Some(path)) = (self.args.json, report.is_complete(), log.path()) {
             anstream::println!("The log of this run is {}.", path.display());
         }
-        if report.is_complete() {
+        if report.is_complete() && !plan.intent.goal.is_destroy() {
             self.client_certificates()?;
         }
         Ok(exit_code(&plan, &report))

@@ -280,7 +280,9 @@ impl Reader {
                     Some(Some(text)) => MarkerState::parse(&text),
                 },
                 filesystem: self.filesystem,
-                clock_offset_ms: self.clock.map_or(0, |clock| clock - operator_ms),
+                clock_offset_ms: self
+                    .clock
+                    .map_or(0, |clock| clock.saturating_sub(operator_ms)),
                 listeners: self.listeners,
                 etcd: EtcdState::Silent,
             },

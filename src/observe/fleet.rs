@@ -41,6 +41,8 @@ pub struct Fleet {
 
 /// One host: how it is reached, and what is connected.
 struct Link {
+    /// Whether its member can be asked: where the file does not name a node, its client URL is not known.
+    asked: bool,
     node: Node,
     layout: Layout,
     host: Mutex<Option<Host>>,
@@ -63,7 +65,7 @@ impl Fleet {
             .map(|node| {
                 (
                     node.name.clone(),
-                    Arc::new(Link::new(&desired, node.clone())),
+                    Arc::new(Link::new(&desired, node.clone(), true)),
                 )
             })
             .collect();
@@ -104,7 +106,7 @@ impl Fleet {
             .lock()
             .await
             .entry(name.to_owned())
-            .or_insert_with(|| Arc::new(Link::new(&self.desired, node)));
+            .or_insert_with(|| Arc::new(Link::new(&self.desired, node, false)));
     }
 
     /// Names of the hosts.
@@ -186,7 +188,6 @@ impl Fleet {
         let halfway = i64::midpoint(asked, unix_ms());
         let output = output.map_err(|error| failed_probe(&link.node.name, error))?;
         let text = String::from_utf8_lossy(&output.stdout);
-        // The clock is read when the script begins, half-way only when the script is short: see `answer`.
         let answer = answer::read(&text, &spec, halfway)?;
         if answer.remembered != memory {
             self.memory.remember(&link.node.ssh, &answer.remembered);
@@ -203,6 +204,9 @@ impl Fleet {
 
     /// What the member of a host says.
     async fn ask(&self, link: &Link, host: &Host) -> EtcdState {
+        if !link.asked {
+            return EtcdState::Unknown("the cluster file does not name its node".into());
+        }
         match tokio::time::timeout(ASK, self.ask_in_time(link, host)).await {
             Ok(state) => state,
             Err(_) => {
@@ -307,8 +311,9 @@ impl Fleet {
 }
 
 impl Link {
-    fn new(desired: &Desired, node: Node) -> Self {
+    fn new(desired: &Desired, node: Node, asked: bool) -> Self {
         Self {
+            asked,
             layout: runtime::layout(desired, &node),
             node,
             host: Mutex::new(None),

@@ -44,6 +44,10 @@ fn strangers(observed: &Observed, operator: &Operator) -> Vec<(String, Ssh)> {
     let Some(first) = operator.desired().nodes.first() else {
         return Vec::new();
     };
+    let cluster = &operator.desired().cluster;
+    let Some(generation) = observed.generation(&cluster.name, &cluster.token) else {
+        return Vec::new();
+    };
     let mut found = Vec::new();
     for state in observed.hosts.values() {
         let HostState::Known(facts) = state else {
@@ -52,7 +56,7 @@ fn strangers(observed: &Observed, operator: &Operator) -> Vec<(String, Ssh)> {
         let Some(marker) = facts.marker.get() else {
             continue;
         };
-        if marker.cluster != operator.desired().cluster.name {
+        if marker.cluster != cluster.name || marker.generation.nonce != generation.nonce {
             continue;
         }
         for (name, address) in &marker.addresses {

@@ -73,6 +73,30 @@ impl Observed {
             .filter_map(|(name, state)| Some((name.as_str(), state.facts()?)))
     }
 
+    /// The generation of a cluster that most of these hosts bear: a name alone is no identity (Q8). `None` where none
+    /// bears one, or two are borne by equally many.
+    pub fn generation(&self, cluster: &str, token: &str) -> Option<&marker::Generation> {
+        let prefix = format!("{token}-");
+        let mut counts: BTreeMap<&str, (usize, &marker::Generation)> = BTreeMap::new();
+        for (_, facts) in self.known() {
+            let Some(marker) = facts.marker.get() else {
+                continue;
+            };
+            if marker.cluster == cluster && marker.generation.token.starts_with(&prefix) {
+                counts
+                    .entry(&marker.generation.nonce)
+                    .or_insert((0, &marker.generation))
+                    .0 += 1;
+            }
+        }
+        let most = counts.values().map(|(count, _)| *count).max()?;
+        let mut leading = counts.values().filter(|(count, _)| *count == most);
+        match (leading.next(), leading.next()) {
+            (Some((_, generation)), None) => Some(generation),
+            _ => None,
+        }
+    }
+
     /// What etcd says, gathered from every member that answered.
     pub fn cluster(&self) -> ClusterView {
         ClusterView::gather(self.known().map(|(name, facts)| (name, &facts.etcd)))

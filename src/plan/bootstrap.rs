@@ -50,9 +50,15 @@ pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
         .collect();
     let mut starts = BTreeSet::new();
     for host in &hosts {
-        if let Some(action) = start(inputs, host, &generation, ready.clone()) {
-            starts.insert(action.id.clone());
-            draft.actions.push(action);
+        let mut needs = ready.clone();
+        for action in starts_of(inputs, host, &generation) {
+            let id = action.id.clone();
+            draft.actions.push(Action {
+                needs: needs.clone(),
+                ..action
+            });
+            needs.insert(id.clone());
+            starts.insert(id);
         }
     }
     let form = ActionId::of_cluster("form");
@@ -126,7 +132,19 @@ fn generation(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Generation> {
         .collect();
     let mut frozen: Vec<&Generation> = Vec::new();
     let mut started = false;
-    for (_, facts) in inputs.observed.known() {
+    for (node, facts) in inputs.observed.known() {
+        let other = facts
+            .marker
+            .get()
+            .filter(|marker| marker.cluster != inputs.desired.cluster.name);
+        if let Some(marker) = other {
+            draft.block(
+                Some(node),
+                format!("the host belongs to cluster {}", marker.cluster),
+                "use that cluster's file, or take the node out of this one",
+            );
+            continue;
+        }
         started |= matches!(facts.data, DataDir::Wal(_) | DataDir::Unreadable(_));
         if let Some(marker) = facts.marker.get() {
             started |= marker.generation.phase >= Phase::Started;
@@ -159,6 +177,26 @@ fn generation(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Generation> {
                 None,
                 "hosts bear the marks of several interrupted bootstraps",
                 "`quorate destroy` first: it moves data aside and deletes none",
+            );
+            None
+        }
+        several
+            if several
+                .iter()
+                .flat_map(|one| one.initial_cluster.keys())
+                .any(|name| inputs.observed.facts(name).is_none()) =>
+        {
+            let flags: Vec<String> = several
+                .iter()
+                .map(|one| one.initial_cluster_flag())
+                .collect();
+            draft.block(
+                None,
+                format!(
+                    "another bootstrap was interrupted, and not all of its hosts can be looked at: {}",
+                    flags.join("; ")
+                ),
+                "make them reachable, or `quorate destroy` with the cluster file of that bootstrap first",
             );
             None
         }
@@ -268,7 +306,9 @@ fn prepare_host(
         });
         needs.insert(add("claim", kind, &BTreeSet::new(), vec![]));
     }
-    if let Some(install) = differences.install {
+    // A member that runs already is brought in line by the next plan, under the rules for living ones.
+    let up = host.facts.unit.is_up() && matches!(host.facts.data, DataDir::Wal(_));
+    if let Some(install) = differences.install.filter(|_| !up) {
         let changes = vec![change_of("version", None, &install.version)];
         add("install", ActionKind::Install(install), &needs, changes);
     }
@@ -282,7 +322,7 @@ fn prepare_host(
         ));
     }
     if let Some(configure) = Differences::configure(
-        &differences.files,
+        if up { &[] } else { &differences.files },
         &differences.leftovers,
         &host.layout,
         host.facts,
@@ -301,36 +341,35 @@ fn prepare_host(
     }
 }
 
-fn start(
-    inputs: &Inputs<'_>,
-    host: &Host<'_>,
-    generation: &Generation,
-    needs: BTreeSet<ActionId>,
-) -> Option<Action> {
-    let name = &host.node.name;
-    let (verb, kind) = match &host.facts.data {
-        DataDir::Wal(_) if host.facts.unit.is_up() => return None,
-        DataDir::Wal(wal) if host.facts.unit.file_state == "enabled" => (
-            "start",
-            ActionKind::Start(Start {
-                unit: host.layout.unit.clone(),
-                member: wal.member_id,
-            }),
-        ),
-        DataDir::Wal(_) => (
-            "enable",
-            ActionKind::Enable(Enable {
-                unit: host.layout.unit.clone(),
-                unmask: host.facts.unit.file_state.starts_with("masked"),
-            }),
-        ),
+/// What it takes to have this member running; without needs yet.
+fn starts_of(inputs: &Inputs<'_>, host: &Host<'_>, generation: &Generation) -> Vec<Action> {
+    let unit = || host.layout.unit.clone();
+    let kinds = match &host.facts.data {
+        DataDir::Wal(wal) => {
+            let mut kinds = Vec::new();
+            if host.facts.unit.file_state != "enabled" {
+                let kind = ActionKind::Enable(Enable {
+                    unit: unit(),
+                    unmask: host.facts.unit.file_state.starts_with("masked"),
+                });
+                kinds.push(("enable", kind));
+            }
+            if !host.facts.unit.is_up() {
+                let kind = ActionKind::Start(Start {
+                    unit: unit(),
+                    member: wal.member_id,
+                });
+                kinds.push(("start", kind));
+            }
+            kinds
+        }
         _ => {
             let mut started = generation.clone();
             started.phase = Phase::Started;
-            (
+            vec![(
                 "bootstrap",
                 ActionKind::Bootstrap(Bootstrap {
-                    unit: host.layout.unit.clone(),
+                    unit: unit(),
                     initial_cluster: generation.initial_cluster_flag(),
                     token: generation.token.clone(),
                     drop_in: host.layout.start_drop_in.clone(),
@@ -345,20 +384,22 @@ fn start(
                     ),
                     marker: markers::settled(inputs, host, started, None),
                 }),
-            )
+            )]
         }
     };
-    Some(Action {
+    let name = &host.node.name;
+    let action = |(verb, kind)| Action {
         id: ActionId::of_node(name, verb),
         node: Some(name.clone()),
         kind,
         because: vec![],
-        needs,
+        needs: BTreeSet::new(),
         changes: vec![
             change_of("client URL", None, &host.layout.client_url),
             change_of("peer URL", None, &host.layout.peer_url),
             change_of("data directory", None, &host.layout.data_dir),
         ],
         margin: None,
-    })
+    };
+    kinds.into_iter().map(action).collect()
 }

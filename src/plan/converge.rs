@@ -94,12 +94,13 @@ pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
         );
         return;
     }
-    membership(inputs, draft, &view);
+    let off = membership(inputs, draft, &view);
     let mut starting = Vec::new();
     for node in &inputs.desired.nodes {
         let name = node.name.as_str();
         match inputs.observed.hosts.get(name) {
             None => {}
+            Some(HostState::Known(_)) if off.off.contains(name) => {}
             Some(HostState::Unknown(unknown)) => draft.block(
                 Some(name),
                 unknown.detail(),
@@ -114,11 +115,14 @@ pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
                     operator: &inputs.observed.operator,
                     now: inputs.now,
                 };
-                if let Some(wal) = member_of(&host, &known, draft) {
+                if let Some(wal) = member_of(&host, &known, &view, draft) {
                     converge_host(inputs, draft, &host, &known, &view, wal, &mut starting);
                 }
             }
         }
+    }
+    if off.strangers || !off.off.is_empty() {
+        no_restarts(draft);
     }
     order_restarts(draft, &view, &starting);
 }
@@ -173,10 +177,20 @@ fn agree(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Known> {
     found
 }
 
+/// Where membership and file do not agree.
+#[derive(Default)]
+struct Standing {
+    /// Nodes that are no members, or are members at another peer URL: nothing is done on them.
+    off: BTreeSet<String>,
+    /// Members that the file does not name.
+    strangers: bool,
+}
+
 /// Membership that the file does not ask for is not touched yet, and said.
-fn membership(inputs: &Inputs<'_>, draft: &mut Draft, view: &ClusterView) {
+fn membership(inputs: &Inputs<'_>, draft: &mut Draft, view: &ClusterView) -> Standing {
+    let mut standing = Standing::default();
     if view.members.is_empty() {
-        return;
+        return standing;
     }
     let remedy = "this version does not change the membership of a living cluster: use etcdctl, one member at a time";
     for member in &view.members {
@@ -187,6 +201,7 @@ fn membership(inputs: &Inputs<'_>, draft: &mut Draft, view: &ClusterView) {
                     .contains(&runtime::layout(inputs.desired, node).peer_url)
         });
         if !wanted {
+            standing.strangers = true;
             draft.block(
                 None,
                 format!(
@@ -224,18 +239,25 @@ fn membership(inputs: &Inputs<'_>, draft: &mut Draft, view: &ClusterView) {
                 ),
                 remedy,
             ),
-            Some(_) => {}
+            Some(_) => continue,
         }
+        standing.off.insert(node.name.clone());
     }
     for alarm in &view.alarms {
         draft
             .warnings
             .push(format!("member {} raises {}", alarm.member_id, alarm.kind));
     }
+    standing
 }
 
 /// Whose data is on the host; `None`, with the reason, where it is not this cluster's.
-fn member_of(host: &Host<'_>, known: &Known, draft: &mut Draft) -> Option<WalIdentity> {
+fn member_of(
+    host: &Host<'_>,
+    known: &Known,
+    view: &ClusterView,
+    draft: &mut Draft,
+) -> Option<WalIdentity> {
     let node = Some(host.node.name.as_str());
     if let MarkerState::Unreadable(error) = &host.facts.marker {
         draft.block(
@@ -246,7 +268,40 @@ fn member_of(host: &Host<'_>, known: &Known, draft: &mut Draft) -> Option<WalIde
         return None;
     }
     let marker = host.facts.marker.get();
+    let places = |data: &str, wal: Option<&String>| match wal {
+        Some(wal) => format!("{data} and {wal}"),
+        None => data.to_owned(),
+    };
+    if let Some(marker) = marker {
+        let is = places(&marker.data_dir, marker.wal_dir.as_ref());
+        let wanted = places(&host.layout.data_dir, host.layout.wal_dir.as_ref());
+        if is != wanted {
+            draft.block(
+                node,
+                format!("the cluster file moves its data from {is} to {wanted}"),
+                "this version does not move the data of a living member: set data_dir and wal_dir back",
+            );
+            return None;
+        }
+    }
     match &host.facts.data {
+        DataDir::Wal(wal)
+            if wal.cluster_id == known.cluster_id
+                && (marker
+                    .and_then(|marker| marker.member_id)
+                    .is_some_and(|id| id != wal.member_id)
+                    || (!view.members.is_empty() && view.member(wal.member_id).is_none())) =>
+        {
+            draft.block(
+                node,
+                format!(
+                    "{} holds the data of member {}, which is not the member that belongs there",
+                    host.layout.data_dir, wal.member_id
+                ),
+                "put the right disk in, or move that data away and replace the member with etcdctl",
+            );
+            None
+        }
         DataDir::Wal(wal) if wal.cluster_id == known.cluster_id => Some(*wal),
         DataDir::Wal(wal) => {
             draft.block(
@@ -333,7 +388,7 @@ fn converge_host(
         generation,
         Some((wal.cluster_id, wal.member_id)),
     );
-    let reasons = restart_reasons(host, &differences);
+    let reasons = restart_reasons(host, &differences, &mut draft.warnings);
     let up = host.facts.unit.is_up();
     let mut add = Adder {
         draft,
@@ -422,7 +477,6 @@ fn converge_host(
             vec![change_of("unit", state, "enabled")],
         ));
     }
-    let mut switched_paths = Vec::new();
     if !up {
         starting.push(wal.member_id);
         let kind = ActionKind::Start(Start {
@@ -455,7 +509,6 @@ fn converge_host(
             ),
             reasons,
         };
-        switched_paths = restart.switched();
         let mut changes: Vec<Change> = switched.into_iter().flat_map(|file| file.changes).collect();
         changes.extend(
             restart
@@ -466,9 +519,11 @@ fn converge_host(
         let needs = before.clone();
         before.insert(add.action("restart", ActionKind::Restart(restart), needs, changes));
     }
+    // Whatever an earlier run kept is settled with this one: a later undo must not find it.
+    let owned = settled.files.keys().cloned().collect();
     let kind = ActionKind::Record(Record {
         marker: settled,
-        settled: switched_paths,
+        settled: owned,
     });
     let needs = before.clone();
     add.action("record", kind, needs, vec![]);
@@ -479,11 +534,16 @@ fn version_change(host: &Host<'_>) -> Option<Blocked> {
     let VersionSpec::Exact(wanted) = &host.desired.etcd.version else {
         return None;
     };
-    let EtcdState::Answered(answer) = &host.facts.etcd else {
-        return None;
+    let said = match &host.facts.etcd {
+        EtcdState::Answered(answer) => Some(answer.status.version.clone()),
+        _ => host
+            .facts
+            .binary
+            .as_ref()
+            .and_then(|binary| binary.version.clone()),
     };
-    let running = answer.status.version.parse::<semver::Version>().ok()?;
-    if running == *wanted {
+    let running = said.and_then(|version| version.parse::<semver::Version>().ok());
+    if running.as_ref() == Some(wanted) {
         return None;
     }
     let archive = host
@@ -496,14 +556,24 @@ fn version_change(host: &Host<'_>) -> Option<Blocked> {
         .marker
         .get()
         .and_then(|marker| marker.archive.as_ref());
-    // The file asks for what it asked for before: somebody replaced the binary on the host.
-    if archive.is_some_and(|archive| Some(&archive.sha256) == marked) {
+    // The file asks for what it asked for before: somebody replaced the binary on the host. Across minors the data may
+    // have been written by the other one.
+    let same_minor = running
+        .as_ref()
+        .is_none_or(|running| (running.major, running.minor) == (wanted.major, wanted.minor));
+    if same_minor && archive.is_some_and(|archive| Some(&archive.sha256) == marked) {
         return None;
     }
+    let running = running.map_or_else(
+        || "an unknown version".to_owned(),
+        |running| running.to_string(),
+    );
     Some(Blocked {
         node: Some(host.node.name.clone()),
         reason: format!("it runs etcd {running}, the cluster file asks for {wanted}"),
-        remedy: "this version does not upgrade a living cluster: set `version` to what runs".into(),
+        remedy:
+            "this version does not upgrade or downgrade a living member: set `version` to what runs"
+                .into(),
     })
 }
 
@@ -527,7 +597,6 @@ const IDENTITY: [&str; 13] = [
 
 /// The cluster file asks for another name, address, port, directory or transport security than the member has.
 fn identity_change(host: &Host<'_>) -> Option<Blocked> {
-    let marker = host.facts.marker.get()?;
     let (path, text) = host
         .layout
         .files
@@ -536,9 +605,15 @@ fn identity_change(host: &Host<'_>) -> Option<Blocked> {
             Content::Text(text) if text.contains("ETCD_NAME=") => Some((&file.path, text)),
             _ => None,
         })?;
-    let marked = marker.files.get(path)?;
     let wanted = super::fingerprint::sha256(text);
-    if marked.sha256.as_ref() == Some(&wanted) && marked.previous.is_none() {
+    let marked = host
+        .facts
+        .marker
+        .get()
+        .and_then(|marker| marker.files.get(path));
+    if marked
+        .is_some_and(|marked| marked.sha256.as_ref() == Some(&wanted) && marked.previous.is_none())
+    {
         // The file asks for what it asked for before: whatever differs was changed on the host.
         return None;
     }
@@ -641,7 +716,11 @@ fn binaries(host: &Host<'_>) -> Vec<String> {
 }
 
 /// Why the running process is not what it should be; empty where none runs or it is.
-fn restart_reasons(host: &Host<'_>, differences: &Differences) -> Vec<String> {
+fn restart_reasons(
+    host: &Host<'_>,
+    differences: &Differences,
+    warnings: &mut Vec<String>,
+) -> Vec<String> {
     let facts = host.facts;
     let mut reasons = Vec::new();
     if let Some(environment) = &facts.unit.environment {
@@ -658,6 +737,24 @@ fn restart_reasons(host: &Host<'_>, differences: &Differences) -> Vec<String> {
                 reasons.push(format!("runs with {variable}={found}"));
             }
         }
+    }
+    // What a drop-in sets comes back with every start: a restart would not end.
+    let foreign = facts
+        .unit
+        .drop_ins
+        .iter()
+        .find(|path| **path != host.layout.start_drop_in.path);
+    let config_differs = differences
+        .files
+        .iter()
+        .any(|file| switches(&host.layout, file));
+    if let (Some(drop_in), false, false) = (foreign, config_differs, reasons.is_empty()) {
+        warnings.push(format!(
+            "{}: {drop_in} changes what the member runs with ({}): take that out of it",
+            host.node.name,
+            reasons.join(", ")
+        ));
+        reasons.clear();
     }
     if let Some(running) = &facts.unit.running_sha256 {
         let wanted = match host.operator.archives.get(&facts.arch) {
@@ -730,6 +827,27 @@ fn health_note(
                     .push(format!("{node}: member {member}: {why}"));
             }
         }
+    }
+}
+
+/// A member that listens elsewhere than the membership says looks healthy over the links of the others, until too many
+/// do: while file and membership differ, no member is restarted.
+fn no_restarts(draft: &mut Draft) {
+    let nodes: BTreeSet<String> = draft
+        .actions
+        .iter()
+        .filter(|action| matches!(action.kind, ActionKind::Restart(_)))
+        .filter_map(|action| action.node.clone())
+        .collect();
+    for node in nodes {
+        draft
+            .actions
+            .retain(|action| action.node.as_ref() != Some(&node));
+        draft.block(
+            Some(&node),
+            "its restart waits until the membership is that of the cluster file",
+            "see above; then plan again",
+        );
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) fn stamp(now: OffsetDateTime) -> String {
 
 /// Plans a destroy. A host that cannot be reached is left for another run; the others go on.
 pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
+    let cluster = &inputs.desired.cluster;
+    let generation = inputs.observed.generation(&cluster.name, &cluster.token);
     for (node, state) in &inputs.observed.hosts {
         match state {
             HostState::Unknown(unknown) => draft.block(
@@ -42,6 +44,18 @@ pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
                         Some(node),
                         format!("the host belongs to cluster {}", marker.cluster),
                         "use that cluster's file, or take the node out of this one",
+                    );
+                }
+                MarkerState::Present(marker)
+                    if generation.map(|ours| &ours.nonce) != Some(&marker.generation.nonce) =>
+                {
+                    draft.block(
+                        Some(node),
+                        format!(
+                            "the host belongs to another generation of {}, bootstrapped with token {}",
+                            marker.cluster, marker.generation.token
+                        ),
+                        "if that is meant to go too, destroy it with a cluster file that names only its nodes and its token",
                     );
                 }
                 MarkerState::Present(marker) => host(inputs, draft, node, facts, marker),

@@ -127,10 +127,18 @@ fn host_facts(host: &HostFacts, put: &mut impl FnMut(&str, String)) {
         ),
     );
     put("drop-ins", host.unit.drop_ins.join(" "));
+    if host.unit.need_reload {
+        put("unit file", "not read again by systemd".into());
+    }
     if let Some(environment) = &host.unit.environment {
+        // What only a bootstrap reads changes with the first restart, and steers nothing.
+        let environment: BTreeMap<_, _> = environment
+            .iter()
+            .filter(|(variable, _)| !crate::runtime::Layout::is_bootstrap_only(variable))
+            .collect();
         put(
             "running options",
-            sha256(serde_json::to_string(environment).unwrap_or_default()),
+            sha256(serde_json::to_string(&environment).unwrap_or_default()),
         );
     }
     if let Some(running) = &host.unit.running_sha256 {
@@ -164,7 +172,7 @@ fn host_facts(host: &HostFacts, put: &mut impl FnMut(&str, String)) {
     );
     put(
         "clock",
-        if host.clock_offset_ms.abs() > MAX_SKEW_MS {
+        if host.clock_offset_ms.saturating_abs() > MAX_SKEW_MS {
             "skewed"
         } else {
             "in step"

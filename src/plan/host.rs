@@ -98,6 +98,14 @@ impl Host<'_> {
                 "use an amd64 or arm64 host",
             ));
         }
+        for directory in &self.layout.directories {
+            if let Some(FileFact::Other(kind)) = facts.files.get(&directory.path) {
+                blocked.push(self.blocked(
+                    format!("{} is a {kind}", directory.path),
+                    "name the directory itself in the cluster file (data_dir, wal_dir), or make it one on the host",
+                ));
+            }
+        }
         let needs_tar = matches!(self.desired.etcd.install, Method::Archive { .. });
         for tool in ["tar", "gzip"] {
             if needs_tar && !facts.tools.contains(tool) {
@@ -107,13 +115,13 @@ impl Host<'_> {
                 ));
             }
         }
-        if facts.clock_offset_ms.abs() > MAX_SKEW_MS
+        if facts.clock_offset_ms.saturating_abs() > MAX_SKEW_MS
             && [self.desired.tls.client, self.desired.tls.peer].contains(&TlsMode::Managed)
         {
             blocked.push(self.blocked(
                 format!(
                     "its clock is {} s {} this machine's: certificates are not issued across that",
-                    facts.clock_offset_ms.abs() / 1000,
+                    facts.clock_offset_ms.saturating_abs() / 1000,
                     if facts.clock_offset_ms > 0 {
                         "ahead of"
                     } else {
@@ -280,15 +288,18 @@ impl Host<'_> {
             if changes.is_empty() {
                 continue;
             }
+            // Mode and owner alone are not what a process was started with.
+            let content = changes.iter().any(|change| change.name == write.path);
             let marked = self
                 .marker()
                 .and_then(|marker| marker.files.get(&write.path));
             let on_disk = fact.file().and_then(|stat| stat.sha256.as_ref());
             found.push(FileDifference {
-                asked_for: on_disk.is_some()
+                asked_for: content
+                    && on_disk.is_some()
                     && marked.is_some_and(|marked| marked.sha256.as_ref() == on_disk),
                 was_in_force: match (fact.file(), self.facts.unit.started_at) {
-                    (Some(stat), Some(started_at)) => stat.changed_at < started_at,
+                    (Some(stat), Some(started_at)) => content && stat.changed_at < started_at,
                     _ => false,
                 },
                 write: write.clone(),

@@ -7,7 +7,7 @@ use super::host::{Host, package_names};
 use crate::desired::model::Install;
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::observed::host::FileFact;
-use crate::observed::marker::{Generation, Marker, OwnedFile, SshAddress, VERSION};
+use crate::observed::marker::{Generation, Marker, MarkerState, OwnedFile, SshAddress, VERSION};
 
 /// The marker that belongs on a host once everything is as it should be.
 pub(super) fn settled(
@@ -71,23 +71,44 @@ pub(super) fn settled(
             .authority
             .as_ref()
             .map(|authority| authority.current.fingerprint_sha256.clone()),
-        addresses: inputs
-            .desired
-            .nodes
-            .iter()
-            .map(|node| {
-                (
-                    node.name.clone(),
-                    SshAddress {
-                        host: node.ssh.host.clone(),
-                        port: node.ssh.port,
-                        user: node.ssh.user.clone(),
-                    },
-                )
-            })
-            .collect(),
+        addresses: addresses(inputs, old),
         last_plan: None,
     }
+}
+
+/// How the nodes of the file are reached, and those that an earlier file named and that still bear something of ours.
+fn addresses(inputs: &Inputs<'_>, old: Option<&Marker>) -> BTreeMap<String, SshAddress> {
+    let mut addresses: BTreeMap<String, SshAddress> = inputs
+        .desired
+        .nodes
+        .iter()
+        .map(|node| {
+            let address = SshAddress {
+                host: node.ssh.host.clone(),
+                port: node.ssh.port,
+                user: node.ssh.user.clone(),
+            };
+            (node.name.clone(), address)
+        })
+        .collect();
+    for (name, address) in old.map(|old| &old.addresses).into_iter().flatten() {
+        let is_clean = inputs
+            .observed
+            .facts(name)
+            .is_some_and(|facts| matches!(facts.marker, MarkerState::Absent));
+        if !is_clean
+            && !inputs
+                .desired
+                .nodes
+                .iter()
+                .any(|node| node.ssh.host == address.host)
+        {
+            addresses
+                .entry(name.clone())
+                .or_insert_with(|| address.clone());
+        }
+    }
+    addresses
 }
 
 /// The marker that is written before a change: what is there now stays named until the change is done.

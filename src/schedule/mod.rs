@@ -219,7 +219,8 @@ impl Scheduler {
     fn under_way(&self) -> usize {
         self.state
             .values()
-            .filter(|state| !matches!(state, State::Waiting | State::Ended(_)))
+            // What waits for a gate takes no place: members that are down come back only together.
+            .filter(|state| matches!(state, State::Running | State::Undoing { .. }))
             .count()
     }
 
@@ -268,6 +269,30 @@ impl Scheduler {
         }
     }
 
+    /// Takes back what did not pass its gate, unless that would stop a member which the cluster cannot spare now.
+    fn fail_gate(
+        &mut self,
+        id: &ActionId,
+        why: String,
+        view: &ClusterView,
+        commands: &mut Vec<Command>,
+    ) {
+        if let Precondition::MayStop {
+            member,
+            allow_downtime,
+        } = self.actions[id].kind.as_kind().precondition()
+            && view.statuses.contains_key(&member)
+            && let Err(refusal) = safety::may_stop(view, member, &[], allow_downtime)
+        {
+            self.end(
+                id,
+                Outcome::Failed(format!("{why}; it is left as it is, since {refusal}")),
+            );
+            return;
+        }
+        self.fail(id, why, commands);
+    }
+
     /// Takes the action back if it can be, else records the failure.
     fn fail(&mut self, id: &ActionId, why: String, commands: &mut Vec<Command>) {
         if self.lock_lost || self.actions[id].kind.as_kind().undo().is_empty() {
@@ -302,14 +327,11 @@ impl Scheduler {
                 }
                 Err(why) if hopeless.is_some() => {
                     let hopeless = hopeless.unwrap_or_default();
-                    self.fail(id, format!("{why}: {hopeless}"), commands);
+                    self.fail_gate(id, format!("{why}: {hopeless}"), view, commands);
                 }
                 Err(why) if self.lock_lost || now.saturating_sub(since) > GATE_DEADLINE_MS => {
-                    self.fail(
-                        id,
-                        format!("after {} s: {why}", GATE_DEADLINE_MS / 1000),
-                        commands,
-                    );
+                    let waited = now.saturating_sub(since) / 1000;
+                    self.fail_gate(id, format!("after {waited} s: {why}"), view, commands);
                 }
                 Err(why) => self.look_again(id, why, commands),
             },

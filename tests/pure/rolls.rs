@@ -356,7 +356,7 @@ fn names_addresses_directories_and_tls_of_a_living_member_are_not_changed() {
     use quorate::desired::model::TlsMode;
     type Edit = fn(&mut Desired);
     let edits: [(&str, Edit); 7] = [
-        ("ETCD_DATA_DIR", |desired| {
+        ("moves its data", |desired| {
             desired.nodes[0].data_dir = "/srv/etcd".into()
         }),
         ("ETCD_ADVERTISE_CLIENT_URLS", |desired| {
@@ -376,8 +376,8 @@ fn names_addresses_directories_and_tls_of_a_living_member_are_not_changed() {
         let mut world = World::new(desired(3));
         let plan = plan_for(&world, CONVERGE, "n0");
         assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
-        let observed = world.observe();
         edit(&mut world.desired);
+        let observed = world.observe();
         let intent = quorate::plan::Intent {
             goal: CONVERGE,
             nonce: "n1".into(),
@@ -407,4 +407,94 @@ fn names_addresses_directories_and_tls_of_a_living_member_are_not_changed() {
             plan.blocked
         );
     }
+}
+
+/// A member that the membership knows at another address keeps every other from being restarted.
+#[test]
+fn nothing_is_restarted_while_membership_and_file_differ() {
+    let mut world = changed(3);
+    for host in world.hosts.values_mut() {
+        host.peers
+            .insert("etcd-2".into(), "http://10.0.0.2:12380".into());
+    }
+    let plan = plan_for(&world, CONVERGE, "n1");
+    assert_eq!(restarts(&plan), 0, "{:?}", plan.blocked);
+    let of_it = |action: &&quorate::action::Action| action.node.as_deref() == Some("etcd-2");
+    assert_eq!(plan.actions.iter().filter(of_it).count(), 0);
+}
+
+/// Down or not, a member is not taken to another version by a plan for drift.
+#[test]
+fn a_member_that_is_down_is_not_upgraded() {
+    let mut world = changed(3);
+    world.hosts.get_mut("etcd-3").expect("a host").running = None;
+    world.desired.etcd.version =
+        quorate::desired::model::VersionSpec::Exact("3.6.16".parse().expect("a version"));
+    let plan = plan_for(&world, CONVERGE, "n1");
+    assert!(plan.is_empty(), "{:?}", plan.actions);
+    assert_eq!(plan.blocked.len(), 3, "{:?}", plan.blocked);
+}
+
+/// A name is no identity: hosts of another generation are left alone.
+#[test]
+fn a_destroy_touches_only_the_generation_that_most_hosts_bear() {
+    use quorate::observed::marker;
+    let mut world = changed(3);
+    let entry = world
+        .hosts
+        .get_mut("etcd-3")
+        .expect("a host")
+        .files
+        .get_mut(marker::PATH)
+        .expect("a marker");
+    let text = entry.text.as_mut().expect("text");
+    let mut other: marker::Marker = serde_json::from_str(text).expect("a marker");
+    other.generation.nonce = "another".into();
+    *text = other.render();
+    let plan = plan_for(&world, Goal::Destroy { purge_data: false }, "n1");
+    assert!(
+        plan.actions
+            .iter()
+            .all(|action| action.node.as_deref() != Some("etcd-3"))
+    );
+    assert!(
+        plan.actions
+            .iter()
+            .any(|action| action.node.as_deref() == Some("etcd-1"))
+    );
+    assert!(
+        plan.blocked
+            .iter()
+            .any(|blocked| blocked.reason.contains("another generation")),
+        "{:?}",
+        plan.blocked
+    );
+}
+
+/// A host of another cluster is not taken over by a bootstrap.
+#[test]
+fn a_bootstrap_takes_no_host_of_another_cluster() {
+    let mut world = changed(3);
+    world.desired.cluster.name = "other".into();
+    for host in world.hosts.values_mut() {
+        let entry = host
+            .files
+            .get_mut(quorate::observed::marker::PATH)
+            .expect("a marker");
+        entry.text = entry
+            .text
+            .as_ref()
+            .map(|text| text.replace("\"complete\"", "\"frozen\""));
+        host.wal = None;
+        host.running = None;
+    }
+    let plan = plan_for(&world, CONVERGE, "n1");
+    assert!(plan.is_empty());
+    assert!(
+        plan.blocked
+            .iter()
+            .any(|blocked| blocked.reason.contains("belongs to cluster demo")),
+        "{:?}",
+        plan.blocked
+    );
 }

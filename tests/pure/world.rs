@@ -435,12 +435,12 @@ fn variables(text: &str) -> BTreeMap<String, String> {
 
 fn unit(host: &mut Machine, verb: UnitVerb, layout: &Layout, now: i64) -> Result<(), String> {
     match verb {
-        UnitVerb::DaemonReload | UnitVerb::ResetFailed => {}
+        UnitVerb::DaemonReload | UnitVerb::ResetFailed | UnitVerb::ForgetRestart => {}
         UnitVerb::Enable => host.enabled = true,
         UnitVerb::Disable => host.enabled = false,
         UnitVerb::Unmask => host.masked = false,
         UnitVerb::Stop => host.running = None,
-        UnitVerb::Restart => {
+        UnitVerb::Restart | UnitVerb::RestartAgain => {
             host.running = None;
             return unit(host, UnitVerb::Start, layout, now);
         }
