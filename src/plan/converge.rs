@@ -3,20 +3,22 @@
 use std::collections::BTreeSet;
 
 use super::host::{Differences, FileDifference, Host};
+use super::membership::membership;
+use super::refusal::{identity_change, install_change, version_change};
+use super::restarts::{no_restarts, order_restarts, restart_reasons, switches};
 use super::{Blocked, Draft, Goal, Inputs, markers};
 use crate::action::marker::{Claim, Record};
 use crate::action::restart::Restart;
 use crate::action::start::Start;
 use crate::action::unit::Enable;
 use crate::action::{Action, ActionId, ActionKind, Change};
-use crate::desired::model::{Install, VersionSpec};
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::etcd::wal::WalIdentity;
 use crate::observed::etcd::{ClusterView, EtcdState};
-use crate::observed::host::{DataDir, FileFact};
+use crate::observed::host::DataDir;
 use crate::observed::marker::{Generation, MarkerState, Phase};
 use crate::observed::{HostFacts, HostState};
-use crate::runtime::{self, Content, Layout};
+use crate::runtime::{self};
 use crate::safety;
 
 /// Whether there is a cluster yet.
@@ -175,80 +177,6 @@ fn agree(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Known> {
         );
     }
     found
-}
-
-/// Where membership and file do not agree.
-#[derive(Default)]
-struct Standing {
-    /// Nodes that are no members, or are members at another peer URL: nothing is done on them.
-    off: BTreeSet<String>,
-    /// Members that the file does not name.
-    strangers: bool,
-}
-
-/// Membership that the file does not ask for is not touched yet, and said.
-fn membership(inputs: &Inputs<'_>, draft: &mut Draft, view: &ClusterView) -> Standing {
-    let mut standing = Standing::default();
-    if view.members.is_empty() {
-        return standing;
-    }
-    let remedy = "this version does not change the membership of a living cluster: use etcdctl, one member at a time";
-    for member in &view.members {
-        let wanted = inputs.desired.nodes.iter().any(|node| {
-            node.name == member.name
-                || member
-                    .peer_urls
-                    .contains(&runtime::layout(inputs.desired, node).peer_url)
-        });
-        if !wanted {
-            standing.strangers = true;
-            draft.block(
-                None,
-                format!(
-                    "member {} ({}, {}) is not in the cluster file",
-                    member.id,
-                    if member.name.is_empty() {
-                        "never started"
-                    } else {
-                        &member.name
-                    },
-                    member.peer_urls.join(",")
-                ),
-                remedy,
-            );
-        }
-    }
-    for node in &inputs.desired.nodes {
-        let layout = runtime::layout(inputs.desired, node);
-        let member = view
-            .members
-            .iter()
-            .find(|member| member.name == node.name || member.peer_urls.contains(&layout.peer_url));
-        match member {
-            None => draft.block(
-                Some(&node.name),
-                "it is not a member of the cluster yet",
-                remedy,
-            ),
-            Some(member) if member.peer_urls != [layout.peer_url.clone()] => draft.block(
-                Some(&node.name),
-                format!(
-                    "its peer URL is {}, the cluster file asks for {}",
-                    member.peer_urls.join(","),
-                    layout.peer_url
-                ),
-                remedy,
-            ),
-            Some(_) => continue,
-        }
-        standing.off.insert(node.name.clone());
-    }
-    for alarm in &view.alarms {
-        draft
-            .warnings
-            .push(format!("member {} raises {}", alarm.member_id, alarm.kind));
-    }
-    standing
 }
 
 /// Whose data is on the host; `None`, with the reason, where it is not this cluster's.
@@ -529,138 +457,6 @@ fn converge_host(
     add.action("record", kind, needs, vec![]);
 }
 
-/// Another version of etcd is a change of its own, with rules of its own (Q16).
-fn version_change(host: &Host<'_>) -> Option<Blocked> {
-    let VersionSpec::Exact(wanted) = &host.desired.etcd.version else {
-        return None;
-    };
-    let said = match &host.facts.etcd {
-        EtcdState::Answered(answer) => Some(answer.status.version.clone()),
-        _ => host
-            .facts
-            .binary
-            .as_ref()
-            .and_then(|binary| binary.version.clone()),
-    };
-    let running = said.and_then(|version| version.parse::<semver::Version>().ok());
-    if running.as_ref() == Some(wanted) {
-        return None;
-    }
-    let archive = host
-        .operator
-        .archives
-        .get(&host.facts.arch)
-        .and_then(|archive| archive.as_ref().ok());
-    let marked = host
-        .facts
-        .marker
-        .get()
-        .and_then(|marker| marker.archive.as_ref());
-    // The file asks for what it asked for before: somebody replaced the binary on the host. Across minors the data may
-    // have been written by the other one.
-    let same_minor = running
-        .as_ref()
-        .is_none_or(|running| (running.major, running.minor) == (wanted.major, wanted.minor));
-    if same_minor && archive.is_some_and(|archive| Some(&archive.sha256) == marked) {
-        return None;
-    }
-    let running = running.map_or_else(
-        || "an unknown version".to_owned(),
-        |running| running.to_string(),
-    );
-    Some(Blocked {
-        node: Some(host.node.name.clone()),
-        reason: format!("it runs etcd {running}, the cluster file asks for {wanted}"),
-        remedy:
-            "this version does not upgrade or downgrade a living member: set `version` to what runs"
-                .into(),
-    })
-}
-
-/// Options by which members and clients find each other, or a member its data. Changing one in a living cluster takes
-/// phases of its own (Q14, Q15), not a restart.
-const IDENTITY: [&str; 13] = [
-    "ETCD_NAME",
-    "ETCD_DATA_DIR",
-    "ETCD_WAL_DIR",
-    "ETCD_LISTEN_PEER_URLS",
-    "ETCD_ADVERTISE_CLIENT_URLS",
-    "ETCD_CERT_FILE",
-    "ETCD_KEY_FILE",
-    "ETCD_TRUSTED_CA_FILE",
-    "ETCD_CLIENT_CERT_AUTH",
-    "ETCD_PEER_CERT_FILE",
-    "ETCD_PEER_KEY_FILE",
-    "ETCD_PEER_TRUSTED_CA_FILE",
-    "ETCD_PEER_CLIENT_CERT_AUTH",
-];
-
-/// The cluster file asks for another name, address, port, directory or transport security than the member has.
-fn identity_change(host: &Host<'_>) -> Option<Blocked> {
-    let (path, text) = host
-        .layout
-        .files
-        .iter()
-        .find_map(|file| match &file.content {
-            Content::Text(text) if text.contains("ETCD_NAME=") => Some((&file.path, text)),
-            _ => None,
-        })?;
-    let wanted = super::fingerprint::sha256(text);
-    let marked = host
-        .facts
-        .marker
-        .get()
-        .and_then(|marker| marker.files.get(path));
-    if marked
-        .is_some_and(|marked| marked.sha256.as_ref() == Some(&wanted) && marked.previous.is_none())
-    {
-        // The file asks for what it asked for before: whatever differs was changed on the host.
-        return None;
-    }
-    let on_disk = host
-        .facts
-        .files
-        .get(path)
-        .and_then(FileFact::file)
-        .and_then(|stat| stat.text.as_deref());
-    let current = match (&host.facts.unit.environment, on_disk) {
-        (Some(environment), _) => environment.clone(),
-        (None, Some(text)) => crate::runtime::parse_environment(text),
-        (None, None) => return None,
-    };
-    let changed = IDENTITY.iter().find_map(|variable| {
-        let (is, wanted) = (
-            current.get(*variable),
-            host.layout.environment.get(*variable),
-        );
-        (is != wanted).then(|| {
-            let shown = |value: Option<&String>| value.cloned().unwrap_or_else(|| "unset".into());
-            format!("{variable} from {} to {}", shown(is), shown(wanted))
-        })
-    })?;
-    Some(Blocked {
-        node: Some(host.node.name.clone()),
-        reason: format!("the cluster file changes {changed}"),
-        remedy: "this version does not change names, addresses, directories or TLS modes of a living member: \
-                 set the cluster file back to what runs"
-            .into(),
-    })
-}
-
-/// Binaries of one method do not make way for those of another.
-fn install_change(host: &Host<'_>) -> Option<Blocked> {
-    let marker = host.facts.marker.get()?;
-    let other = match host.desired.etcd.install {
-        Install::Archive { .. } => !marker.packages.is_empty(),
-        Install::Package { .. } | Install::Present { .. } => marker.archive.is_some(),
-    };
-    other.then(|| Blocked {
-        node: Some(host.node.name.clone()),
-        reason: "the cluster file changes the install method of a living member".into(),
-        remedy: "this version does not do that: set [etcd.install] back".into(),
-    })
-}
-
 struct Adder<'a> {
     draft: &'a mut Draft,
     name: &'a str,
@@ -693,17 +489,6 @@ impl Adder<'_> {
     }
 }
 
-/// Files that a running member reads only when it starts.
-fn switches(layout: &Layout, file: &FileDifference) -> bool {
-    !matches!(
-        file.write.content,
-        Content::Certificate(_) | Content::Key(_)
-    ) && layout
-        .files
-        .iter()
-        .any(|known| known.path == file.write.path)
-}
-
 fn binaries(host: &Host<'_>) -> Vec<String> {
     match host.operator.archives.get(&host.facts.arch) {
         Some(Ok(archive)) => archive
@@ -713,96 +498,6 @@ fn binaries(host: &Host<'_>) -> Vec<String> {
             .collect(),
         _ => vec![],
     }
-}
-
-/// Why the running process is not what it should be; empty where none runs or it is.
-fn restart_reasons(
-    host: &Host<'_>,
-    differences: &Differences,
-    warnings: &mut Vec<String>,
-) -> Vec<String> {
-    let facts = host.facts;
-    let mut reasons = Vec::new();
-    if let Some(environment) = &facts.unit.environment {
-        let wanted = &host.layout.environment;
-        for (variable, value) in wanted {
-            match environment.get(variable) {
-                Some(found) if found == value => {}
-                Some(found) => reasons.push(format!("runs with {variable}={found}")),
-                None => reasons.push(format!("runs without {variable}")),
-            }
-        }
-        for (variable, found) in environment {
-            if !wanted.contains_key(variable) && !Layout::is_bootstrap_only(variable) {
-                reasons.push(format!("runs with {variable}={found}"));
-            }
-        }
-    }
-    // What a drop-in sets comes back with every start: a restart would not end.
-    let foreign = facts
-        .unit
-        .drop_ins
-        .iter()
-        .find(|path| **path != host.layout.start_drop_in.path);
-    let config_differs = differences
-        .files
-        .iter()
-        .any(|file| switches(&host.layout, file));
-    if let (Some(drop_in), false, false) = (foreign, config_differs, reasons.is_empty()) {
-        warnings.push(format!(
-            "{}: {drop_in} changes what the member runs with ({}): take that out of it",
-            host.node.name,
-            reasons.join(", ")
-        ));
-        reasons.clear();
-    }
-    if let Some(running) = &facts.unit.running_sha256 {
-        let wanted = match host.operator.archives.get(&facts.arch) {
-            Some(Ok(archive)) => archive.binaries.get("etcd"),
-            _ => facts.binary.as_ref().map(|binary| &binary.sha256),
-        };
-        if wanted.is_some_and(|wanted| wanted != running) {
-            reasons.push("runs another binary".into());
-        }
-    }
-    for file in &differences.files {
-        if matches!(file.write.content, Content::Authority) && file.was_in_force {
-            reasons.push(format!("was started with another {}", file.write.path));
-        }
-    }
-    let unit_path = host
-        .layout
-        .files
-        .iter()
-        .map(|file| file.path.as_str())
-        .find(|path| path.ends_with(&format!("/{}", host.layout.unit)));
-    if let (Some(path), true) = (unit_path, facts.unit.is_up()) {
-        let differs = differences
-            .files
-            .iter()
-            .find(|file| file.write.path == path);
-        let pending = facts
-            .marker
-            .get()
-            .and_then(|marker| marker.files.get(path))
-            .is_some_and(|file| file.previous.is_some());
-        let written_since = match (
-            facts.files.get(path).and_then(FileFact::file),
-            facts.unit.started_at,
-        ) {
-            (Some(stat), Some(started_at)) => stat.changed_at >= started_at,
-            _ => false,
-        };
-        if differs.is_some_and(|file| file.asked_for || file.was_in_force)
-            || (pending && written_since)
-        {
-            reasons.push(format!(
-                "was started by another version of {}",
-                host.layout.unit
-            ));
-        }
-    }
-    reasons
 }
 
 /// Something is wrong that a plan does not mend.
@@ -827,67 +522,5 @@ fn health_note(
                     .push(format!("{node}: member {member}: {why}"));
             }
         }
-    }
-}
-
-/// A member that listens elsewhere than the membership says looks healthy over the links of the others, until too many
-/// do: while file and membership differ, no member is restarted.
-fn no_restarts(draft: &mut Draft) {
-    let nodes: BTreeSet<String> = draft
-        .actions
-        .iter()
-        .filter(|action| matches!(action.kind, ActionKind::Restart(_)))
-        .filter_map(|action| action.node.clone())
-        .collect();
-    for node in nodes {
-        draft
-            .actions
-            .retain(|action| action.node.as_ref() != Some(&node));
-        draft.block(
-            Some(&node),
-            "its restart waits until the membership is that of the cluster file",
-            "see above; then plan again",
-        );
-    }
-}
-
-/// Dead members start before anything is restarted; a restart that would take the quorum is blocked.
-fn order_restarts(draft: &mut Draft, view: &ClusterView, starting: &[MemberId]) {
-    let starts: BTreeSet<ActionId> = draft
-        .actions
-        .iter()
-        .filter(|action| matches!(action.kind, ActionKind::Start(_)))
-        .map(|action| action.id.clone())
-        .collect();
-    let mut refused: Vec<(String, String, String)> = Vec::new();
-    for action in &mut draft.actions {
-        let ActionKind::Restart(restart) = &action.kind else {
-            continue;
-        };
-        action.needs.extend(starts.iter().cloned());
-        match safety::may_stop(view, restart.member, starting, restart.allow_downtime) {
-            Ok(margin) => action.margin = Some(margin),
-            Err(refusal) => {
-                let remedy = match refusal {
-                    safety::Unsafe::TooSmall(_) => {
-                        "accept the interruption with --allow-downtime, or grow the cluster to three members"
-                    }
-                    _ => "repair the other members first, and plan again",
-                };
-                let node = action.node.clone().unwrap_or_default();
-                refused.push((
-                    node,
-                    format!("{} cannot be restarted: {refusal}", restart.unit),
-                    remedy.into(),
-                ));
-            }
-        }
-    }
-    for (node, reason, remedy) in refused {
-        // Without its restart a host is left alone: half a change would come to life at the next crash (Q15).
-        draft
-            .actions
-            .retain(|action| action.node.as_deref() != Some(&node));
-        draft.block(Some(&node), reason, remedy);
     }
 }

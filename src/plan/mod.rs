@@ -8,7 +8,10 @@ pub mod fingerprint;
 pub mod graph;
 mod host;
 mod markers;
+mod membership;
 pub mod model;
+mod refusal;
+mod restarts;
 
 use time::OffsetDateTime;
 

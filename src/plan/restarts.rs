@@ -1,0 +1,203 @@
+//! Restarts: why a running member needs one, and in which order they may go.
+
+use std::collections::BTreeSet;
+
+use super::Draft;
+use super::host::{Differences, FileDifference, Host};
+use crate::action::{ActionId, ActionKind};
+use crate::etcd::id::MemberId;
+use crate::observed::etcd::ClusterView;
+use crate::observed::host::FileFact;
+use crate::runtime::{Content, Layout};
+use crate::safety;
+
+/// Files that a running member reads only when it starts.
+pub(super) fn switches(layout: &Layout, file: &FileDifference) -> bool {
+    !matches!(
+        file.write.content,
+        Content::Certificate(_) | Content::Key(_)
+    ) && layout
+        .files
+        .iter()
+        .any(|known| known.path == file.write.path)
+}
+
+/// Why the running process is not what it should be; empty where none runs or it is.
+pub(super) fn restart_reasons(
+    host: &Host<'_>,
+    differences: &Differences,
+    warnings: &mut Vec<String>,
+) -> Vec<String> {
+    let facts = host.facts;
+    let mut reasons = Vec::new();
+    if let Some(environment) = &facts.unit.environment {
+        let wanted = &host.layout.environment;
+        for (variable, value) in wanted {
+            match environment.get(variable) {
+                Some(found) if found == value => {}
+                Some(found) => reasons.push(format!("runs with {variable}={found}")),
+                None => reasons.push(format!("runs without {variable}")),
+            }
+        }
+        for (variable, found) in environment {
+            if !wanted.contains_key(variable) && !Layout::is_bootstrap_only(variable) {
+                reasons.push(format!("runs with {variable}={found}"));
+            }
+        }
+    }
+    // What a drop-in sets comes back with every start: a restart would not end.
+    let foreign = facts
+        .unit
+        .drop_ins
+        .iter()
+        .find(|path| **path != host.layout.start_drop_in.path);
+    let config_differs = differences
+        .files
+        .iter()
+        .any(|file| switches(&host.layout, file));
+    if let (Some(drop_in), false, false) = (foreign, config_differs, reasons.is_empty()) {
+        warnings.push(format!(
+            "{}: {drop_in} changes what the member runs with ({}): take that out of it",
+            host.node.name,
+            reasons.join(", ")
+        ));
+        reasons.clear();
+    }
+    if let Some(running) = &facts.unit.running_sha256 {
+        let wanted = match host.operator.archives.get(&facts.arch) {
+            Some(Ok(archive)) => archive.binaries.get("etcd"),
+            _ => facts.binary.as_ref().map(|binary| &binary.sha256),
+        };
+        if wanted.is_some_and(|wanted| wanted != running) {
+            reasons.push("runs another binary".into());
+        }
+    }
+    for file in &differences.files {
+        if matches!(file.write.content, Content::Authority) && file.was_in_force {
+            reasons.push(format!("was started with another {}", file.write.path));
+        }
+    }
+    let unit_path = host
+        .layout
+        .files
+        .iter()
+        .map(|file| file.path.as_str())
+        .find(|path| path.ends_with(&format!("/{}", host.layout.unit)));
+    if let (Some(path), true) = (unit_path, facts.unit.is_up()) {
+        let differs = differences
+            .files
+            .iter()
+            .find(|file| file.write.path == path);
+        let pending = facts
+            .marker
+            .get()
+            .and_then(|marker| marker.files.get(path))
+            .is_some_and(|file| file.previous.is_some());
+        let written_since = match (
+            facts.files.get(path).and_then(FileFact::file),
+            facts.unit.started_at,
+        ) {
+            (Some(stat), Some(started_at)) => stat.changed_at >= started_at,
+            _ => false,
+        };
+        if differs.is_some_and(|file| file.asked_for || file.was_in_force)
+            || (pending && written_since)
+        {
+            reasons.push(format!(
+                "was started by another version of {}",
+                host.layout.unit
+            ));
+        }
+    }
+    reasons
+}
+
+/// A member that listens elsewhere than the membership says looks healthy over the links of the others, until too many
+/// do: while file and membership differ, no member is restarted.
+pub(super) fn no_restarts(draft: &mut Draft) {
+    let nodes: BTreeSet<String> = draft
+        .actions
+        .iter()
+        .filter(|action| matches!(action.kind, ActionKind::Restart(_)))
+        .filter_map(|action| action.node.clone())
+        .collect();
+    for node in nodes {
+        draft
+            .actions
+            .retain(|action| action.node.as_ref() != Some(&node));
+        draft.block(
+            Some(&node),
+            "its restart waits until the membership is that of the cluster file",
+            "see above; then plan again",
+        );
+    }
+}
+
+/// Dead members start before anything is restarted; a restart that would take the quorum is blocked.
+pub(super) fn order_restarts(draft: &mut Draft, view: &ClusterView, starting: &[MemberId]) {
+    let starts: BTreeSet<ActionId> = draft
+        .actions
+        .iter()
+        .filter(|action| matches!(action.kind, ActionKind::Start(_)))
+        .map(|action| action.id.clone())
+        .collect();
+    // Whoever is ready first would go first: only when all can go is there a choice, and the leader goes last (Q5).
+    let restarted: BTreeSet<&String> = draft
+        .actions
+        .iter()
+        .filter(|action| matches!(action.kind, ActionKind::Restart(_)))
+        .filter_map(|action| action.node.as_ref())
+        .collect();
+    let staged: BTreeSet<ActionId> = draft
+        .actions
+        .iter()
+        .filter(|action| {
+            action
+                .node
+                .as_ref()
+                .is_some_and(|node| restarted.contains(node))
+        })
+        .filter(|action| !matches!(action.kind, ActionKind::Restart(_) | ActionKind::Record(_)))
+        .map(|action| action.id.clone())
+        .collect();
+    let mut refused: Vec<(String, String, String)> = Vec::new();
+    for action in &mut draft.actions {
+        let ActionKind::Restart(restart) = &action.kind else {
+            continue;
+        };
+        action.needs.extend(starts.iter().cloned());
+        action.needs.extend(staged.iter().cloned());
+        match safety::may_stop(view, restart.member, starting, restart.allow_downtime) {
+            Ok(margin) => action.margin = Some(margin),
+            Err(refusal) => {
+                let remedy = match refusal {
+                    safety::Unsafe::TooSmall(_) => {
+                        "accept the interruption with --allow-downtime, or grow the cluster to three members"
+                    }
+                    _ => "repair the other members first, and plan again",
+                };
+                let node = action.node.clone().unwrap_or_default();
+                refused.push((
+                    node,
+                    format!("{} cannot be restarted: {refusal}", restart.unit),
+                    remedy.into(),
+                ));
+            }
+        }
+    }
+    for (node, reason, remedy) in refused {
+        // Without its restart a host is left alone: half a change would come to life at the next crash (Q15).
+        draft
+            .actions
+            .retain(|action| action.node.as_deref() != Some(&node));
+        draft.block(Some(&node), reason, remedy);
+    }
+    let left: BTreeSet<ActionId> = draft
+        .actions
+        .iter()
+        .map(|action| action.id.clone())
+        .collect();
+    for action in &mut draft.actions {
+        action.needs.retain(|need| left.contains(need));
+    }
+}
