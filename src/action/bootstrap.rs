@@ -46,6 +46,9 @@ impl Kind for Bootstrap {
         let drop_in_dir = parent(&self.drop_in.path);
         let mut operations = vec![
             Operation::AssertNoWal(self.wal_dir.clone()),
+            // An earlier attempt may still be starting, with facts that are no longer those of this bootstrap.
+            Operation::Unit(UnitVerb::Stop, unit()),
+            Operation::AssertNoWal(self.wal_dir.clone()),
             Operation::MoveAside {
                 from: self.leftover.0.clone(),
                 to: self.leftover.1.clone(),
