@@ -67,15 +67,18 @@ q_extract() {
   sync -- "$2"
 }
 q_journal() { journalctl -q --no-pager -o cat -n 15 -u "$1" 2>/dev/null | cut -c 1-400 >&2 || :; }
+# A job that is queued (behind network-online.target, say) is not a failure yet.
 q_start() {
   systemctl start --no-block "$1"
   q_tries=0
   while :; do
-    case $(systemctl show -p ActiveState "$1") in
-      ActiveState=active|ActiveState=activating|ActiveState=reloading) return 0 ;;
-      ActiveState=failed|ActiveState=inactive)
-        if [ "$q_tries" -ge 10 ]; then q_journal "$1"; return 70; fi ;;
+    q_state=$(systemctl show -p ActiveState -p Job "$1")
+    case $q_state in
+      *ActiveState=active*|*ActiveState=activating*|*ActiveState=reloading*) return 0 ;;
+      *Job=[1-9]*|*ActiveState=deactivating*) q_limit=1200 ;;
+      *) q_limit=10 ;;
     esac
+    if [ "$q_tries" -ge "$q_limit" ]; then q_journal "$1"; return 70; fi
     q_tries=$((q_tries + 1))
     sleep 0.1
   done
