@@ -63,7 +63,9 @@ pub struct Lock {
 }
 
 const SCRIPT: &str = r#"set -u
+umask 077
 mkdir -p /run/quorate
+chmod 0700 /run/quorate
 exec 9>>/run/quorate/lock
 if ! flock -n 9; then printf 'held %s\n' "$(base64 -w0 </run/quorate/lock.holder 2>/dev/null)"; exit 0; fi
 printf '%s' "$Q_RUN" >/run/quorate/lock.run
