@@ -170,7 +170,7 @@ fn layout(scene: &Scene, host: &Host) {
     ];
     if scene.tls {
         expected.extend([
-            "750 etcd:etcd /etc/etcd/tls",
+            "750 root:etcd /etc/etcd/tls",
             "644 root:root /etc/etcd/tls/ca.crt",
             "400 etcd:etcd /etc/etcd/tls/peer.key",
             "400 etcd:etcd /etc/etcd/tls/server.key",
