@@ -46,12 +46,19 @@ impl Kind for Bootstrap {
         let drop_in_dir = parent(&self.drop_in.path);
         let mut operations = vec![
             Operation::AssertNoWal(self.wal_dir.clone()),
+            // An earlier attempt may still be starting, with facts that are no longer those of this bootstrap.
+            Operation::Unit(UnitVerb::Stop, unit()),
+            Operation::AssertNoWal(self.wal_dir.clone()),
             Operation::MoveAside {
                 from: self.leftover.0.clone(),
                 to: self.leftover.1.clone(),
             },
-            Operation::MakeDirectory(root_directory(parent(&self.drop_in.environment_path))),
-            Operation::MakeDirectory(root_directory(drop_in_dir.clone())),
+            Operation::MakeDirectory(root_directory(
+                parent(&self.drop_in.environment_path),
+                // The locks are in there, and who can open a lock can hold it.
+                0o700,
+            )),
+            Operation::MakeDirectory(root_directory(drop_in_dir.clone(), 0o755)),
             Operation::WriteFile(root_file(
                 &self.drop_in.environment_path,
                 crate::runtime::start_environment(&self.initial_cluster, &self.token, "new"),
@@ -83,10 +90,10 @@ fn parent(path: &str) -> String {
         .to_owned()
 }
 
-fn root_directory(path: String) -> Directory {
+fn root_directory(path: String, mode: u32) -> Directory {
     Directory {
         path,
-        mode: 0o755,
+        mode,
         owner: "root".into(),
         group: "root".into(),
     }

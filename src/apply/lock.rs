@@ -63,13 +63,22 @@ pub struct Lock {
 }
 
 const SCRIPT: &str = r#"set -u
+umask 077
 mkdir -p /run/quorate
+chmod 0700 /run/quorate
 exec 9>>/run/quorate/lock
 if ! flock -n 9; then printf 'held %s\n' "$(base64 -w0 </run/quorate/lock.holder 2>/dev/null)"; exit 0; fi
+q_before=$(base64 -w0 </run/quorate/lock.holder 2>/dev/null)
 printf '%s' "$Q_RUN" >/run/quorate/lock.run
 printf '%s' "$Q_HOLDER" | base64 -d >/run/quorate/lock.holder
 exec 8>>/run/quorate/work.lock
-if ! flock -w 60 8; then printf 'failed a script of an earlier run is still at work on the host\n'; exit 0; fi
+if ! flock -w 60 8; then
+  # A script of an earlier run is still at work.
+  rm -f /run/quorate/lock.run
+  printf '%s' "$q_before" | base64 -d >/run/quorate/lock.holder
+  printf 'held %s\n' "$q_before"
+  exit 0
+fi
 exec 8>&-
 printf 'locked\n'
 while timeout 30 sh -c 'read -r _' 2>/dev/null; do :; done

@@ -1,6 +1,29 @@
 set -eu
 q_at='starting'
-trap 'q_rc=$?; if [ "$q_rc" -ne 0 ]; then printf "%s\n" "quorate: failed to $q_at (status $q_rc)" >&2; fi' EXIT
+q_lifted=''
+# The assertion on the WAL must not stay lifted, whatever ended the script. A member that wrote no WAL would start again
+# and again with the facts of an attempt that is over.
+q_lower() {
+  q_unit=$1 q_dir=$2
+  shift 2
+  q_left=''
+  for q_file in "$@"; do if [ -e "$q_file" ]; then q_left=1; fi; done
+  if [ -n "$q_left" ]; then rm -f -- "$@"; systemctl daemon-reload; fi
+  if ! q_has_wal "$q_dir"; then
+    systemctl disable -q "$q_unit" 2>/dev/null
+    systemctl stop "$q_unit"
+  fi
+}
+q_end() {
+  q_rc=$?
+  trap '' TERM HUP INT PIPE
+  set +e
+  if [ -n "$q_lifted" ]; then eval "q_lower $q_lifted"; fi
+  if [ "$q_rc" -ne 0 ]; then printf '%s\n' "quorate: failed to $q_at (status $q_rc)" >&2; fi
+}
+trap q_end EXIT
+# dash ends on a signal without its EXIT trap.
+trap 'exit 143' TERM HUP INT PIPE
 q_name() { printf '%s/.%s.quorate-%s' "$(dirname -- "$1")" "$(basename -- "$1")" "$2"; }
 q_user() {
   getent group "$1" >/dev/null || groupadd --system "$1"
@@ -44,15 +67,18 @@ q_extract() {
   sync -- "$2"
 }
 q_journal() { journalctl -q --no-pager -o cat -n 15 -u "$1" 2>/dev/null | cut -c 1-400 >&2 || :; }
+# A job that is queued (behind network-online.target, say) is not a failure yet.
 q_start() {
   systemctl start --no-block "$1"
   q_tries=0
   while :; do
-    case $(systemctl show -p ActiveState "$1") in
-      ActiveState=active|ActiveState=activating|ActiveState=reloading) return 0 ;;
-      ActiveState=failed|ActiveState=inactive)
-        if [ "$q_tries" -ge 10 ]; then q_journal "$1"; return 70; fi ;;
+    q_state=$(systemctl show -p ActiveState -p Job "$1")
+    case $q_state in
+      *ActiveState=active*|*ActiveState=activating*|*ActiveState=reloading*) return 0 ;;
+      *Job=[1-9]*|*ActiveState=deactivating*) q_limit=1200 ;;
+      *) q_limit=10 ;;
     esac
+    if [ "$q_tries" -ge "$q_limit" ]; then q_journal "$1"; return 70; fi
     q_tries=$((q_tries + 1))
     sleep 0.1
   done

@@ -77,6 +77,7 @@ pub fn steps(
                     files.push(next);
                     rest = after;
                 }
+                lift(&mut body, &files, rest);
                 write_files(&mut body, &files, materials)?;
             }
             other => line(&mut body, other),
@@ -93,6 +94,21 @@ fn flush(body: &mut String, run_id: &str, steps: &mut Vec<Step>) {
     let script = format!("{PRELUDE}{}{body}", guard(run_id));
     body.clear();
     steps.push(Step::Script(script.into()));
+}
+
+/// Files in `/run` before a first start lift the assertion on the WAL: they go when the script ends, however it ends.
+fn lift(body: &mut String, files: &[&FileWrite], rest: &[Operation]) {
+    let lifting = files
+        .iter()
+        .map(|file| file.path.as_str())
+        .filter(|path| path.starts_with("/run/"));
+    let awaited = rest.iter().find_map(|operation| match operation {
+        Operation::AwaitWal { dir, unit } => Some((dir, unit)),
+        _ => None,
+    });
+    let Some((dir, unit)) = awaited else { return };
+    let arguments = words([unit.as_str(), dir.as_str()].into_iter().chain(lifting));
+    let _ = writeln!(body, "q_lifted={}", word(&arguments));
 }
 
 fn write_files(

@@ -57,7 +57,7 @@ impl std::fmt::Debug for Source {
 impl Host {
     /// Puts a file on the host as root: temporary file in the same directory, size and SHA-256
     /// verified, owner and mode, fsync, rename. On failure the destination is as it was and the
-    /// temporary file is gone; one that a broken connection left is overwritten by the next attempt.
+    /// temporary file is gone; one that a broken connection left goes when it is an hour old, with the next attempt.
     ///
     /// # Errors
     /// See [`RemoteError`].
@@ -174,15 +174,17 @@ fn script(upload: &Upload) -> Result<String, String> {
             .map(std::borrow::Cow::into_owned)
             .map_err(|error| error.to_string())
     };
-    let temporary = format!("{}/.quorate-{name}.tmp", directory.trim_end_matches('/'));
+    // A process of its own, a file of its own: an upload that hangs somewhere never shares it with the next.
+    let temporary = format!("{}/.quorate-{name}.", directory.trim_end_matches('/'));
     Ok(format!(
-        "d={directory}; t={temporary}; p={path}\n\
+        "d={directory}; t={temporary}$$.tmp; p={path}\n\
          fail() {{ echo \"$*\" >&2; exit 1; }}\n\
          umask 077\n\
          trap 'rm -f -- \"$t\"' EXIT\n\
          trap 'exit 1' HUP INT TERM PIPE\n\
          [ -d \"$d\" ] || fail \"there is no directory $d\"\n\
          [ -d \"$p\" ] && [ ! -L \"$p\" ] && fail \"$p is a directory\"\n\
+         find \"$d\" -maxdepth 1 -type f -name '.quorate-*.tmp' -mmin +60 -delete 2>/dev/null\n\
          rm -f -- \"$t\" || exit 1\n\
          set -C\n\
          cat > \"$t\" || fail \"cannot write $t\"\n\

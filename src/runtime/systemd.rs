@@ -37,7 +37,11 @@ pub fn layout(desired: &Desired, node: &Node) -> Layout {
     let mut directories = vec![directory(CONFIG_DIR, 0o755, "root")];
     let mut files = Vec::new();
     if managed_tls {
-        directories.push(directory(TLS_DIR, 0o750, USER));
+        // Root writes there: the member may look, and must not be able to put a link in its way.
+        directories.push(Directory {
+            group: USER.into(),
+            ..directory(TLS_DIR, 0o750, "root")
+        });
         files.extend(certificates(desired));
     }
     directories.push(directory(&node.data_dir, 0o700, USER));

@@ -160,6 +160,9 @@ fn layout(scene: &Scene, host: &Host) {
         "755 root:root /etc/etcd",
         "644 root:root /etc/etcd/etcd.conf",
         "600 root:root /etc/quorate/marker.json",
+        "700 root:root /run/quorate",
+        "600 root:root /run/quorate/lock",
+        "600 root:root /run/quorate/work.lock",
         "644 root:root /etc/systemd/system/etcd.service",
         "755 root:root /usr/local/bin/etcd",
         "755 root:root /usr/local/bin/etcdctl",
@@ -167,7 +170,7 @@ fn layout(scene: &Scene, host: &Host) {
     ];
     if scene.tls {
         expected.extend([
-            "750 etcd:etcd /etc/etcd/tls",
+            "750 root:etcd /etc/etcd/tls",
             "644 root:root /etc/etcd/tls/ca.crt",
             "400 etcd:etcd /etc/etcd/tls/peer.key",
             "400 etcd:etcd /etc/etcd/tls/server.key",

@@ -77,7 +77,9 @@ async fn a_large_file_from_memory_and_from_disk() {
     let local = sshd.path("local");
     std::fs::write(&local, &bytes).unwrap();
     let copy = directory.join("copy");
-    std::fs::write(directory.join(".quorate-copy.tmp"), "left over").unwrap();
+    let left = std::fs::File::create(directory.join(".quorate-copy.1.tmp")).unwrap();
+    left.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(7200))
+        .unwrap();
     std::os::unix::fs::symlink("/etc/passwd", &copy).unwrap();
     let request = Upload {
         source: Source::File(local),

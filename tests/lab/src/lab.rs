@@ -59,6 +59,7 @@ impl Lab {
                 max: net::MAX_HOSTS,
             });
         }
+        machine::make_room();
         let lower = rootfs::ready()?;
         let record = claim(name, &options)?;
         // From here on dropping it cleans up, also when the boot fails.

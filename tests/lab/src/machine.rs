@@ -58,6 +58,17 @@ fn field<'a>(release: &'a str, key: &str) -> Option<&'a str> {
         .map(|value| value.trim_matches('"'))
 }
 
+/// Every systemd needs some twenty inotify instances, and the kernel's default of 128 is enough for seven hosts. Only
+/// ever raised; a machine that does not let us has the hosts that it has.
+pub fn make_room() {
+    const INSTANCES: &str = "/proc/sys/fs/inotify/max_user_instances";
+    let limit = fs::read_to_string(INSTANCES);
+    let limit = limit.ok().and_then(|text| text.trim().parse::<u64>().ok());
+    if limit.is_some_and(|limit| limit < 1024) {
+        let _ = fs::write(INSTANCES, "1024");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::field;
