@@ -1,6 +1,6 @@
 //! A cluster that lives: what differs on each host, and what that costs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::host::{Differences, FileDifference, Host};
 use super::{Blocked, Draft, Goal, Inputs, markers};
@@ -9,7 +9,7 @@ use crate::action::restart::Restart;
 use crate::action::start::Start;
 use crate::action::unit::Enable;
 use crate::action::{Action, ActionId, ActionKind, Change};
-use crate::desired::model::{Install, VersionSpec};
+use crate::desired::model::{Install, Node, VersionSpec};
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::etcd::wal::WalIdentity;
 use crate::observed::etcd::{ClusterView, EtcdState};
@@ -176,14 +176,21 @@ fn membership(inputs: &Inputs<'_>, draft: &mut Draft, view: &ClusterView) {
         return;
     }
     let remedy = "this version does not change the membership of a living cluster: use etcdctl, one member at a time";
+    let wanted: Vec<(&Node, String)> = inputs
+        .desired
+        .nodes
+        .iter()
+        .map(|node| (node, runtime::layout(inputs.desired, node).peer_url))
+        .collect();
+    let names: BTreeSet<&str> = wanted.iter().map(|(node, _)| node.name.as_str()).collect();
+    let urls: BTreeSet<&str> = wanted.iter().map(|(_, url)| url.as_str()).collect();
     for member in &view.members {
-        let wanted = inputs.desired.nodes.iter().any(|node| {
-            node.name == member.name
-                || member
-                    .peer_urls
-                    .contains(&runtime::layout(inputs.desired, node).peer_url)
-        });
-        if !wanted {
+        let is_wanted = names.contains(member.name.as_str())
+            || member
+                .peer_urls
+                .iter()
+                .any(|url| urls.contains(url.as_str()));
+        if !is_wanted {
             draft.block(
                 None,
                 format!(
@@ -200,24 +207,32 @@ fn membership(inputs: &Inputs<'_>, draft: &mut Draft, view: &ClusterView) {
             );
         }
     }
-    for node in &inputs.desired.nodes {
-        let layout = runtime::layout(inputs.desired, node);
-        let member = view
-            .members
-            .iter()
-            .find(|member| member.name == node.name || member.peer_urls.contains(&layout.peer_url));
-        match member {
+    let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut by_url: BTreeMap<&str, usize> = BTreeMap::new();
+    for (at, member) in view.members.iter().enumerate() {
+        by_name.entry(&member.name).or_insert(at);
+        for url in &member.peer_urls {
+            by_url.entry(url).or_insert(at);
+        }
+    }
+    for (node, url) in &wanted {
+        let at = by_name
+            .get(node.name.as_str())
+            .into_iter()
+            .chain(by_url.get(url.as_str()))
+            .min();
+        match at.map(|at| &view.members[*at]) {
             None => draft.block(
                 Some(&node.name),
                 "it is not a member of the cluster yet",
                 remedy,
             ),
-            Some(member) if member.peer_urls != [layout.peer_url.clone()] => draft.block(
+            Some(member) if member.peer_urls != [url.clone()] => draft.block(
                 Some(&node.name),
                 format!(
                     "its peer URL is {}, the cluster file asks for {}",
                     member.peer_urls.join(","),
-                    layout.peer_url
+                    url
                 ),
                 remedy,
             ),
