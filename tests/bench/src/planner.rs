@@ -57,7 +57,8 @@ pub fn measure(report: &mut Report) -> Result<()> {
         "planner, nothing to do, TLS: 10 / 100 / 1,000 nodes",
         milliseconds(&idle),
         "1,000 nodes ≤ 50 ms",
-        idle.last().is_some_and(|last| *last <= BUDGET.as_secs_f64()),
+        idle.last()
+            .is_some_and(|last| *last <= BUDGET.as_secs_f64()),
     ));
     let ten_fold = idle[2] / idle[1];
     // n log n: ten times the nodes, log 1000 / log 100 times the depth.
@@ -143,13 +144,13 @@ impl World {
             let mut pairs = BTreeMap::new();
             for profile in [Profile::Server, Profile::Peer] {
                 let names = pki::member_names(node);
-                let issued =
-                    pki::issue(&authority, profile, &names, leaf.key, leaf.validity, now)?;
+                let issued = pki::issue(&authority, profile, &names, leaf.key, leaf.validity, now)?;
                 pairs.insert(profile, stat(0o644, "root", Some(Ok(issued.facts))));
             }
             certificates.insert(node.name.clone(), pairs);
         }
-        let binaries = ["etcd", "etcdctl", "etcdutl"].map(|name| (name.to_owned(), DIGEST.to_owned()));
+        let binaries =
+            ["etcd", "etcdctl", "etcdutl"].map(|name| (name.to_owned(), DIGEST.to_owned()));
         Ok(Self {
             authority: stat(0o644, "root", Some(Ok(facts.current.clone()))),
             operator: OperatorFacts {
