@@ -64,9 +64,9 @@ impl Kind for Bootstrap {
                 crate::runtime::start_environment(&self.initial_cluster, &self.token, "new"),
             )),
             Operation::WriteFile(root_file(&self.drop_in.path, self.drop_in.text.clone())),
+            Operation::Unit(UnitVerb::Enable, unit()),
             Operation::Unit(UnitVerb::DaemonReload, unit()),
             Operation::Unit(UnitVerb::ResetFailed, unit()),
-            Operation::Unit(UnitVerb::Enable, unit()),
             Operation::Unit(UnitVerb::Start, unit()),
             // The same script lifts the assertion and puts it back, so that an operator who is cut off in between
             // leaves no host on which a member could start empty again.

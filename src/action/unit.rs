@@ -32,9 +32,9 @@ impl Kind for Enable {
         let mut operations = Vec::new();
         if self.unmask {
             operations.push(Operation::Unit(UnitVerb::Unmask, self.unit.clone()));
-            operations.push(Operation::Unit(UnitVerb::DaemonReload, self.unit.clone()));
         }
         operations.push(Operation::Unit(UnitVerb::Enable, self.unit.clone()));
+        operations.push(Operation::Unit(UnitVerb::DaemonReload, self.unit.clone()));
         operations
     }
 }

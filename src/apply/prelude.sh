@@ -24,7 +24,7 @@ q_end() {
 trap q_end EXIT
 # dash ends on a signal without its EXIT trap.
 trap 'exit 143' TERM HUP INT PIPE
-q_name() { printf '%s/.%s.quorate-%s' "$(dirname -- "$1")" "$(basename -- "$1")" "$2"; }
+q_name() { printf '%s/.%s.quorate-%s' "${1%/*}" "${1##*/}" "$2"; }
 q_user() {
   getent group "$1" >/dev/null || groupadd --system "$1"
   id -u "$1" >/dev/null 2>&1 || useradd --system --gid "$1" --no-create-home --home-dir /nonexistent --shell "$(command -v nologin || echo /bin/false)" "$1"
@@ -44,9 +44,9 @@ q_stage() {
   chmod "$2" -- "$q_new"
 }
 q_put() {
-  for q_path in "$@"; do sync -- "$(q_name "$q_path" new)"; done
+  (for q_path in "$@"; do shift; set -- "$@" "$(q_name "$q_path" new)"; done; sync -- "$@")
   for q_path in "$@"; do mv -fT -- "$(q_name "$q_path" new)" "$q_path"; done
-  for q_path in "$@"; do sync -- "$(dirname -- "$q_path")"; done
+  (for q_path in "$@"; do shift; set -- "$@" "${q_path%/*}/"; done; sync -- "$@")
 }
 q_extract() {
   q_dir=$2/.quorate-unpack
@@ -91,12 +91,12 @@ q_await_wal() {
   q_tries=0
   until q_has_wal "$1"; do
     q_tries=$((q_tries + 1))
-    if [ "$q_tries" -ge 300 ] || [ "$(systemctl show -p NRestarts "$2")" = NRestarts=3 ]; then
+    if [ "$q_tries" -ge 1000 ] || { [ $((q_tries % 16)) -eq 0 ] && [ "$(systemctl show -p NRestarts "$2")" = NRestarts=3 ]; }; then
       q_journal "$2"
       systemctl stop "$2" || :
       return 71
     fi
-    sleep 0.1
+    sleep 0.03
   done
 }
 # A mount point cannot be renamed: its contents move into a directory inside it.

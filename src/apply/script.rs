@@ -274,7 +274,8 @@ fn unit_command(verb: UnitVerb, unit: &str) -> String {
     match verb {
         UnitVerb::DaemonReload => "systemctl daemon-reload".into(),
         UnitVerb::ResetFailed => format!("systemctl reset-failed {unit} 2>/dev/null || :"),
-        UnitVerb::Enable => format!("systemctl enable -q {unit}"),
+        // A reload of its own would be one too many: whoever enables reloads.
+        UnitVerb::Enable => format!("systemctl enable -q --no-reload {unit}"),
         UnitVerb::Disable => format!("systemctl disable -q {unit} 2>/dev/null || :"),
         UnitVerb::Unmask => {
             format!("systemctl unmask -q {unit}\nsystemctl unmask -q --runtime {unit}")

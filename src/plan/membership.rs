@@ -1,9 +1,10 @@
 //! Membership against the cluster file. What differs is said, and nothing of it is touched yet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Draft, Inputs};
-use crate::observed::etcd::ClusterView;
+use crate::desired::model::Node;
+use crate::observed::etcd::{ClusterView, Member};
 use crate::runtime;
 
 /// Where membership and file do not agree.
@@ -22,14 +23,21 @@ pub(super) fn membership(inputs: &Inputs<'_>, draft: &mut Draft, view: &ClusterV
         return standing;
     }
     let remedy = "this version does not change the membership of a living cluster: use etcdctl, one member at a time";
+    let wanted: Vec<(&Node, String)> = inputs
+        .desired
+        .nodes
+        .iter()
+        .map(|node| (node, runtime::layout(inputs.desired, node).peer_url))
+        .collect();
+    let names: BTreeSet<&str> = wanted.iter().map(|(node, _)| node.name.as_str()).collect();
+    let urls: BTreeSet<&str> = wanted.iter().map(|(_, url)| url.as_str()).collect();
     for member in &view.members {
-        let wanted = inputs.desired.nodes.iter().any(|node| {
-            node.name == member.name
-                || member
-                    .peer_urls
-                    .contains(&runtime::layout(inputs.desired, node).peer_url)
-        });
-        if !wanted {
+        let is_wanted = names.contains(member.name.as_str())
+            || member
+                .peer_urls
+                .iter()
+                .any(|url| urls.contains(url.as_str()));
+        if !is_wanted {
             standing.strangers = true;
             draft.block(
                 None,
@@ -47,24 +55,30 @@ pub(super) fn membership(inputs: &Inputs<'_>, draft: &mut Draft, view: &ClusterV
             );
         }
     }
-    for node in &inputs.desired.nodes {
-        let layout = runtime::layout(inputs.desired, node);
-        let member = view
-            .members
-            .iter()
-            .find(|member| member.name == node.name || member.peer_urls.contains(&layout.peer_url));
+    let mut by_name: BTreeMap<&str, &Member> = BTreeMap::new();
+    let mut by_url: BTreeMap<&str, &Member> = BTreeMap::new();
+    for member in &view.members {
+        by_name.entry(&member.name).or_insert(member);
+        for url in &member.peer_urls {
+            by_url.entry(url).or_insert(member);
+        }
+    }
+    for (node, peer_url) in &wanted {
+        let member = by_name
+            .get(node.name.as_str())
+            .or_else(|| by_url.get(peer_url.as_str()));
         match member {
             None => draft.block(
                 Some(&node.name),
                 "it is not a member of the cluster yet",
                 remedy,
             ),
-            Some(member) if member.peer_urls != [layout.peer_url.clone()] => draft.block(
+            Some(member) if member.peer_urls != [peer_url.clone()] => draft.block(
                 Some(&node.name),
                 format!(
                     "its peer URL is {}, the cluster file asks for {}",
                     member.peer_urls.join(","),
-                    layout.peer_url
+                    peer_url
                 ),
                 remedy,
             ),

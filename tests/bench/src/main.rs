@@ -156,6 +156,10 @@ fn report_first(first: &Series, report: &mut Report) {
 }
 
 fn report_second(second: &Series, report: &mut Report) {
+    report.row(Row::noted(
+        "the first `quorate plan` after an apply, which hashes the new binaries",
+        second.median("quorate, first"),
+    ));
     for (name, what, budget) in [
         ("ansible", "the Ansible role's second run", Some(1.0 / 40.0)),
         ("ansible --check", "`ansible-playbook --check`", None),

@@ -6,13 +6,19 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 
-/// Runs a program to its end; its time, or all that it wrote if it failed.
+/// Runs a program to its end; its time.
 pub fn time(command: &mut Command) -> Result<Duration> {
+    run(command).map(|(took, _)| took)
+}
+
+/// Runs a program to its end; its time and standard output, or all that it wrote if it failed.
+pub fn run(command: &mut Command) -> Result<(Duration, String)> {
     let begun = Instant::now();
     let output = command.stdin(Stdio::null()).output()?;
     let took = begun.elapsed();
     if output.status.success() {
-        return Ok(took);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        return Ok((took, text));
     }
     Err(format!(
         "{command:?} ended with {}:\n{}{}",
@@ -50,6 +56,11 @@ impl Series {
 
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
+    }
+
+    /// The median of one of them, as text.
+    pub fn median(&self, name: &str) -> String {
+        format!("{:.2} s", median(self.times(name)))
     }
 
     fn times(&self, name: &str) -> &[f64] {

@@ -77,7 +77,8 @@ fn watch(child: &mut Child) -> Result<u64> {
     let mut peak = 0;
     while child.try_wait()?.is_none() {
         if let Ok(text) = fs::read_to_string(&status) {
-            let quorate = text.lines().any(|line| line == "Name:\tquorate");
+            // Until it executes the program the process is a shell, which has one thread.
+            let shell = text.lines().any(|line| line == "Threads:\t1");
             let mark = text.lines().find_map(|line| {
                 line.strip_prefix("VmHWM:")?
                     .trim()
@@ -85,11 +86,14 @@ fn watch(child: &mut Child) -> Result<u64> {
                     .parse::<u64>()
                     .ok()
             });
-            if let (true, Some(mark)) = (quorate, mark) {
+            if let (false, Some(mark)) = (shell, mark) {
                 peak = peak.max(mark);
             }
         }
         thread::sleep(Duration::from_millis(3));
+    }
+    if peak == 0 {
+        return Err("the program was never seen running".into());
     }
     Ok(peak)
 }

@@ -318,15 +318,17 @@ peer = "managed"
     /// Once more, with nothing to do.
     pub fn second(&self, peer: Peer) -> Result<Vec<(&'static str, Duration)>> {
         Ok(match peer {
-            Peer::Quorate => vec![("quorate", self.plan()?)],
+            // The first one hashes what has just been put there, and remembers.
+            Peer::Quorate => vec![("quorate, first", self.plan()?), ("quorate", self.plan()?)],
             Peer::Shell => vec![],
-            Peer::Ansible => vec![
-                ("ansible", measure::time(&mut self.ansible(&[])?)?),
-                (
-                    "ansible --check",
-                    measure::time(&mut self.ansible(&["--check"])?)?,
-                ),
-            ],
+            Peer::Ansible => {
+                let (took, said) = measure::run(&mut self.ansible(&[])?)?;
+                if said.matches("changed=0").count() != self.lab.hosts().len() {
+                    return Err(format!("the role's second run changes something:\n{said}").into());
+                }
+                let check = measure::time(&mut self.ansible(&["--check"])?)?;
+                vec![("ansible", took), ("ansible --check", check)]
+            }
             Peer::Pyinfra => vec![("pyinfra", measure::time(&mut self.pyinfra()?)?)],
         })
     }

@@ -36,6 +36,14 @@ impl Row {
         }
     }
 
+    /// A quantity without a budget.
+    pub fn noted(quantity: &str, ours: String) -> Self {
+        Self {
+            met: None,
+            ..Self::plain(quantity, ours, "–", true)
+        }
+    }
+
     /// A quantity with a bound of its own.
     pub fn plain(quantity: &str, ours: String, budget: &str, met: bool) -> Self {
         Self {
