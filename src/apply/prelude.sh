@@ -1,6 +1,8 @@
 set -eu
 q_at='starting'
 q_lifted=''
+q_masked=''
+q_policy=/usr/sbin/policy-rc.d
 # The assertion on the WAL must not stay lifted, whatever ended the script. A member that wrote no WAL would start again
 # and again with the facts of an attempt that is over.
 q_lower() {
@@ -14,11 +16,18 @@ q_lower() {
     systemctl stop "$q_unit"
   fi
 }
+# What keeps packages from starting a member of their own must not outlive their installation.
+q_unhinder() {
+  if grep -qs '^# quorate$' "$q_policy"; then rm -f -- "$q_policy"; fi
+  if [ -n "$q_masked" ]; then systemctl unmask --runtime -q "$q_masked" || :; fi
+  q_masked=''
+}
 q_end() {
   q_rc=$?
   trap '' TERM HUP INT PIPE
   set +e
   if [ -n "$q_lifted" ]; then eval "q_lower $q_lifted"; fi
+  if [ -n "$q_masked" ]; then q_unhinder; fi
   if [ "$q_rc" -ne 0 ]; then printf '%s\n' "quorate: failed to $q_at (status $q_rc)" >&2; fi
 }
 trap q_end EXIT
@@ -176,19 +185,17 @@ q_packages() {
     q_names="$q_names $1"
     shift 2
   done
+  q_masked=$q_unit
   systemctl mask --runtime -q "$q_unit" || :
   if command -v apt-get >/dev/null; then
-    q_policy=
-    if [ ! -e /usr/sbin/policy-rc.d ]; then
-      q_policy=1
-      printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
-      chmod 0755 /usr/sbin/policy-rc.d
+    # One of ours is of a run that was killed.
+    if [ ! -e "$q_policy" ] || grep -qs '^# quorate$' "$q_policy"; then
+      printf '#!/bin/sh\n# quorate\nexit 101\n' >"$q_policy"
+      chmod 0755 "$q_policy"
     fi
-    q_rc=0
+    if [ -n "$(ls -A /var/lib/dpkg/updates 2>/dev/null)" ] || [ -n "$(dpkg --audit 2>/dev/null)" ]; then dpkg --force-confold --configure -a >&2; fi
     # shellcheck disable=SC2086
-    apt-get install -y -q --no-install-recommends --allow-downgrades --allow-change-held-packages -o Dpkg::Options::=--force-confold $q_specs >&2 || q_rc=$?
-    if [ -n "$q_policy" ]; then rm -f /usr/sbin/policy-rc.d; fi
-    if [ "$q_rc" -ne 0 ]; then systemctl unmask --runtime -q "$q_unit" || :; return "$q_rc"; fi
+    apt-get install -y -q --no-install-recommends --allow-downgrades --allow-change-held-packages -o DPkg::Lock::Timeout=120 -o Dpkg::Options::=--force-confold $q_specs >&2
     # shellcheck disable=SC2086
     apt-mark hold $q_names >/dev/null
   else
@@ -198,13 +205,13 @@ q_packages() {
     # shellcheck disable=SC2086
     "$q_manager" versionlock add $q_names >/dev/null 2>&1 || printf 'the versionlock plugin is missing: updates of the distribution may replace etcd\n' >&2
   fi
-  systemctl unmask --runtime -q "$q_unit" || :
+  q_unhinder
   systemctl daemon-reload
 }
 q_remove_packages() {
   if command -v apt-get >/dev/null; then
     apt-mark unhold "$@" >/dev/null || :
-    DEBIAN_FRONTEND=noninteractive apt-get remove -y -q "$@" >&2
+    DEBIAN_FRONTEND=noninteractive apt-get remove -y -q -o DPkg::Lock::Timeout=120 "$@" >&2
   else
     q_manager=$(command -v dnf || command -v yum)
     "$q_manager" remove -y "$@" >&2

@@ -74,7 +74,7 @@ pub struct Layout {
     pub etcd: String,
     /// Data directory.
     pub data_dir: String,
-    /// Separate WAL directory.
+    /// Separate directory for the WAL, which is in `wal/` there.
     pub wal_dir: Option<String>,
     /// Directories, parents first.
     pub directories: Vec<Directory>,
@@ -94,11 +94,17 @@ pub struct Layout {
     pub peer_port: u16,
 }
 
+/// What etcd is given as its WAL directory: it makes `wal.tmp` beside it and renames that, which takes a parent that it
+/// may write to, on the same disk.
+pub(super) fn wal_in(wal_dir: &str) -> String {
+    format!("{wal_dir}/wal")
+}
+
 impl Layout {
     /// Directory that holds `*.wal`.
     pub fn wal_files_dir(&self) -> String {
         match &self.wal_dir {
-            Some(dir) => dir.clone(),
+            Some(dir) => wal_in(dir),
             None => format!("{}/member/wal", self.data_dir),
         }
     }

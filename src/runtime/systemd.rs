@@ -148,7 +148,7 @@ fn environment(desired: &Desired, node: &Node, urls: &Urls) -> BTreeMap<String, 
     set("name", &node.name);
     set("data-dir", &node.data_dir);
     if let Some(wal_dir) = &node.wal_dir {
-        set("wal-dir", wal_dir);
+        set("wal-dir", &super::layout::wal_in(wal_dir));
     }
     set("listen-client-urls", &urls.listen_client);
     set("listen-peer-urls", &urls.listen_peer);
@@ -289,7 +289,7 @@ pub fn parse_environment(text: &str) -> BTreeMap<String, String> {
 
 fn unit(desired: &Desired, node: &Node, etcd: &str) -> String {
     let wal_glob = match &node.wal_dir {
-        Some(dir) => format!("{dir}/*.wal"),
+        Some(dir) => format!("{}/*.wal", super::layout::wal_in(dir)),
         None => format!("{}/member/wal/*.wal", node.data_dir),
     };
     let mut data = node.data_dir.clone();

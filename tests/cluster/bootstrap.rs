@@ -238,3 +238,35 @@ fn starts_only_with_its_data(scene: &Scene) {
     });
     scene.is_converged();
 }
+
+/// The next start must not be one on an empty data directory, and no earlier attempt goes on by itself.
+#[test]
+fn a_failed_first_start_leaves_nothing_lifted() {
+    let Some(mut scene) = Scene::up("failed-start", 1) else {
+        return;
+    };
+    scene.install = "method = \"present\"\nbin_dir = \"/opt/etcd\"\n".into();
+    let host = scene.host(1);
+    host.run(
+        "mkdir -p /opt/etcd && cd /opt/etcd && cat >etcd <<'END'\n\
+         #!/bin/sh\n\
+         if [ \"${1:-}\" = --version ]; then printf 'etcd Version: 3.5.16\\nGit SHA: 0\\nGo Version: go1\\nGo OS/Arch: linux/amd64\\n'; exit 0; fi\n\
+         exit 1\n\
+         END\n\
+         cp etcd etcdctl && chmod 0755 etcd etcdctl",
+    )
+    .unwrap();
+    let run = scene.run(&["apply", "--auto-approve"]);
+    assert_ne!(run.code, Some(0), "{run}");
+    let run = run.says("see a WAL");
+    let left = host
+        .run("ls -d /run/systemd/system/etcd.service.d/* /run/quorate/etcd-start.env 2>/dev/null || :")
+        .unwrap();
+    assert_eq!(left, "", "{run}");
+    let process = scene.process(host);
+    assert_eq!(process.enabled, "disabled", "{process:?}\n{run}");
+    assert_ne!(process.active, "activating", "{process:?}\n{run}");
+    assert_ne!(process.active, "active", "{process:?}\n{run}");
+    let start = host.exec("systemctl start etcd").unwrap();
+    assert!(!start.success(), "the assertion is lifted: {start:?}");
+}

@@ -26,6 +26,8 @@ pub struct Scene {
     pub version: String,
     pub tls: bool,
     pub nodes: usize,
+    /// `wal_dir` of all nodes.
+    pub wal_dir: Option<String>,
     /// Lines of `[etcd.settings]`.
     pub settings: Vec<String>,
     /// Lines of `[etcd.install]`.
@@ -91,6 +93,7 @@ impl Scene {
             version: "3.5.16".into(),
             tls: false,
             nodes,
+            wal_dir: None,
             settings: Vec::new(),
             install: format!(
                 "method = \"archive\"\narchive = \"{url}/etcd-v{{version}}-linux-{{arch}}.tar.gz\"\n"
@@ -137,9 +140,13 @@ impl Scene {
         for host in self.hosts() {
             let _ = writeln!(
                 text,
-                "[[node]]\nname = \"{}\"\nip = \"{}\"\n",
+                "[[node]]\nname = \"{}\"\nip = \"{}\"",
                 host.name, host.ip
             );
+            if let Some(wal_dir) = &self.wal_dir {
+                let _ = writeln!(text, "wal_dir = {wal_dir:?}");
+            }
+            text.push('\n');
         }
         if self.tls {
             text.push_str(

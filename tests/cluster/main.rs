@@ -8,3 +8,4 @@ mod install;
 mod rolling;
 mod saved_plans;
 mod secrets;
+mod wal_dir;
