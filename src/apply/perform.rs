@@ -17,7 +17,7 @@ use crate::remote::{Exit, Host, Source, Upload};
 use crate::safety;
 
 /// Time for the script of an action: package managers are slow.
-const SCRIPT: Duration = Duration::from_secs(300);
+const SCRIPT: Duration = Duration::from_secs(900);
 /// Time for an upload.
 const UPLOAD: Duration = Duration::from_secs(900);
 /// Time for a look at a unit.

@@ -11,6 +11,7 @@ use crate::action::{Action, ActionId, ActionKind};
 use crate::observed::HostState;
 use crate::observed::host::{DataDir, HostFacts};
 use crate::observed::marker::{Marker, MarkerState};
+use crate::runtime;
 
 /// `20261121T101500Z`, for the names of what is moved aside.
 pub(super) fn stamp(now: OffsetDateTime) -> String {
@@ -95,21 +96,23 @@ fn host(inputs: &Inputs<'_>, draft: &mut Draft, node: &str, facts: &HostFacts, m
     if facts.data != DataDir::Empty || !absent {
         let suffix = format!("quorate-destroyed-{}", stamp(inputs.now));
         let member = format!("{}/member", marker.data_dir);
+        // Within the directory of the file, which may be a disk of its own.
+        let wal = marker.wal_dir.as_deref().map(runtime::wal_in);
         let mut set_aside = SetAside {
             moves: vec![],
             purge: vec![],
         };
         if purge {
             set_aside.purge.push(member);
-            set_aside.purge.extend(marker.wal_dir.clone());
+            set_aside.purge.extend(wal);
         } else {
             let to = format!("{member}.{suffix}");
             aside.push(to.clone());
             set_aside.moves.push((member, to));
-            if let Some(wal) = &marker.wal_dir {
+            if let Some(wal) = wal {
                 let to = format!("{wal}.{suffix}");
                 aside.push(to.clone());
-                set_aside.moves.push((wal.clone(), to));
+                set_aside.moves.push((wal, to));
             }
         }
         add("set-aside", ActionKind::SetAside(set_aside), &mut before);

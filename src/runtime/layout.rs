@@ -96,7 +96,7 @@ pub struct Layout {
 
 /// What etcd is given as its WAL directory: it makes `wal.tmp` beside it and renames that, which takes a parent that it
 /// may write to, on the same disk.
-pub(super) fn wal_in(wal_dir: &str) -> String {
+pub fn wal_in(wal_dir: &str) -> String {
     format!("{wal_dir}/wal")
 }
 

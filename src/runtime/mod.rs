@@ -4,7 +4,7 @@
 mod layout;
 mod systemd;
 
-pub use layout::{Content, Directory, FileWrite, Layout, Profile, StartDropIn};
+pub use layout::{Content, Directory, FileWrite, Layout, Profile, StartDropIn, wal_in};
 
 use crate::desired::model::{Desired, Node, RuntimeKind};
 
