@@ -112,7 +112,13 @@ pub async fn run(
                     };
                     let (context, events, id) = (context.clone(), events.clone(), id.clone());
                     tokio::spawn(async move {
-                        let result = perform::operations(&context, &action, operations).await;
+                        // A fault of ours must end the action, not leave the run waiting with the lock.
+                        let work = tokio::spawn(async move {
+                            perform::operations(&context, &action, operations).await
+                        });
+                        let result = work
+                            .await
+                            .unwrap_or_else(|error| Err(format!("internal error: {error}")));
                         let _ = events.send(schedule::Event::Ran {
                             at: now(),
                             id,

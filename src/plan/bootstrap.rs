@@ -251,6 +251,22 @@ fn check_data(host: &Host<'_>, generation: &Generation, draft: &mut Draft) {
             ),
             "mount it; if the data is lost for good, `quorate destroy` and apply again",
         ),
+        DataDir::Empty | DataDir::NoWal
+            if host
+                .facts
+                .marker
+                .get()
+                .is_some_and(|marker| marker.filesystem != host.facts.filesystem.uuid) =>
+        {
+            draft.block(
+                node,
+                format!(
+                    "another file system is mounted at {} than when the bootstrap began",
+                    host.layout.data_dir
+                ),
+                "mount the one that belongs there, or `quorate destroy` and apply again",
+            );
+        }
         DataDir::NoWal if host.facts.marker.get().is_none() => draft.block(
             node,
             format!("{}/member exists, but holds no WAL", host.layout.data_dir),

@@ -9,7 +9,7 @@ use super::model::Blocked;
 use crate::action::install::{Install, Source};
 use crate::action::prepare::Prepare;
 use crate::action::{Change, configure};
-use crate::desired::model::{Desired, Install as Method, Node, TlsMode, VersionSpec};
+use crate::desired::model::{Desired, Install as Method, Node, VersionSpec};
 use crate::observed::OperatorFacts;
 use crate::observed::certificate;
 use crate::observed::host::{FileFact, FileStat, HostFacts};
@@ -59,6 +59,7 @@ impl Host<'_> {
             files: self.files(),
             ..Differences::default()
         };
+        found.blocked.extend(self.skewed(&found.files));
         match self.install() {
             Ok(install) => found.install = install,
             Err(blocked) => found.blocked.push(blocked),
@@ -115,10 +116,17 @@ impl Host<'_> {
                 ));
             }
         }
-        if facts.clock_offset_ms.saturating_abs() > MAX_SKEW_MS
-            && [self.desired.tls.client, self.desired.tls.peer].contains(&TlsMode::Managed)
-        {
-            blocked.push(self.blocked(
+        blocked
+    }
+
+    /// Certificates are not issued across a clock skew (Q20); everything else is done all the same.
+    fn skewed(&self, files: &[FileDifference]) -> Option<Blocked> {
+        let facts = self.facts;
+        let issues = files
+            .iter()
+            .any(|file| matches!(file.write.content, Content::Certificate(_)));
+        (issues && facts.clock_offset_ms.saturating_abs() > MAX_SKEW_MS).then(|| {
+            self.blocked(
                 format!(
                     "its clock is {} s {} this machine's: certificates are not issued across that",
                     facts.clock_offset_ms.saturating_abs() / 1000,
@@ -129,9 +137,8 @@ impl Host<'_> {
                     },
                 ),
                 "set both clocks, for example with chrony",
-            ));
-        }
-        blocked
+            )
+        })
     }
 
     /// What must hold before a member is put on this host for the first time.
@@ -480,13 +487,13 @@ impl Host<'_> {
         install: impl Fn(Source) -> Install,
     ) -> Result<Option<Install>, Blocked> {
         let wanted = self.exact_version();
-        let version_fits = |version: &str| match package_version {
-            Some(exact) => version == exact,
-            None => wanted.as_deref().is_some_and(|wanted| {
+        // The same rule by which the script chooses: revisions and rebuilds of a version are that version.
+        let version_fits = |version: &str| {
+            package_version.or(wanted.as_deref()).is_some_and(|wanted| {
                 version
                     .strip_prefix(wanted)
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '+', '~']))
-            }),
+            })
         };
         let installed = self
             .facts
