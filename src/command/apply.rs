@@ -412,7 +412,7 @@ impl Run<'_> {
             .remedy("make more hosts reachable, and plan again"));
         }
         let deadline = tokio::time::Instant::now() + self.args.lock_timeout;
-        let mut told = false;
+        let began = std::time::Instant::now();
         loop {
             let (lost, mut losses) = mpsc::unbounded_channel();
             match lock::take(&self.session.fleet, nodes, holder, lost).await {
@@ -431,13 +431,11 @@ impl Run<'_> {
                             .code(LOCKED)
                             .remedy("wait for that run to end, or give --lock-timeout; the lock ends with its holder's connection"));
                     }
-                    if !told {
-                        sink(&Event::LockWait {
-                            holder: lock_holder(&node, holder),
-                            waited: Duration::ZERO,
-                        });
-                        told = true;
-                    }
+                    // Whoever shows it keeps the first moments, and what was said just now, to itself.
+                    sink(&Event::LockWait {
+                        holder: lock_holder(&node, holder),
+                        waited: began.elapsed(),
+                    });
                     // Two operators that wait for each other must not keep step.
                     let jitter = u64::from(holder_digit(&stamp())) * 37;
                     tokio::time::sleep(Duration::from_millis(700 + jitter)).await;
