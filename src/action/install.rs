@@ -92,6 +92,8 @@ impl Kind for Install {
                         },
                     },
                     Operation::RemoveFile(archive),
+                    // The lock is ours and the upload is over: any other leftover is of a run that was cut.
+                    Operation::Sweep(vec![self.bin_dir.clone()]),
                 ]
             }
             Source::Packages { packages, unit } => vec![Operation::InstallPackages {

@@ -123,7 +123,10 @@ fn keys_come_from_files_and_agents() {
         .push(("SSH_AUTH_SOCK".into(), agent.socket.clone()));
     file.ssh = known;
     ann.edit(&file);
-    let _ = ann.run(&["plan"]).exits(3).says("does not let root in");
+    let _ = ann
+        .run(&["plan"])
+        .exits(3)
+        .says("does not let us in as root");
     agent.add(&lab.identity());
     ann.run(&["plan"]).exits(0);
     // A chosen key that only the agent can open.
