@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Operation, RunFacts, UnitVerb, Verb};
+use super::{Kind, Operation, Precondition, RunFacts, UnitVerb, Verb};
+use crate::etcd::id::MemberId;
 use crate::observed::marker;
 
 /// Stops and disables the unit.
@@ -19,6 +20,9 @@ pub struct SetAside {
     pub moves: Vec<(String, String)>,
     /// Trees to delete instead.
     pub purge: Vec<String>,
+    /// The member whose data it is, where the cluster lives on: it must not be one any more.
+    #[serde(default)]
+    pub member: Option<MemberId>,
 }
 
 /// Removes files, binaries, unit, directories, user and, last, the marker.
@@ -77,6 +81,10 @@ impl Kind for SetAside {
         } else {
             format!("DELETE {}", self.purge.join(", "))
         }
+    }
+    fn precondition(&self) -> Precondition {
+        self.member
+            .map_or(Precondition::None, Precondition::NotAMember)
     }
     fn operations(&self, _: &RunFacts) -> Vec<Operation> {
         self.moves

@@ -84,6 +84,14 @@ pub enum Operation {
     Journal(String),
     /// Moves leadership away from a member, if it leads.
     MoveLeader(MemberId),
+    /// Adds a learner with this peer URL, unless a member has it already.
+    AddLearner(String),
+    /// Promotes the learner with this peer URL, through the leader, unless it is a voter already.
+    Promote(String),
+    /// Removes a member by ID (Q6), unless it is gone already.
+    RemoveMember(MemberId),
+    /// Saves a snapshot on the operator's side and verifies it (Q13).
+    SaveSnapshot,
 }
 
 /// Verbs of systemctl.

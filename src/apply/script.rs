@@ -34,8 +34,23 @@ pub enum Step {
         /// Path on the host.
         to: String,
     },
+    /// Ask etcd for something.
+    Etcd(EtcdCall),
+}
+
+/// What is asked of etcd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EtcdCall {
     /// Move leadership away from a member.
     MoveLeader(MemberId),
+    /// Add a learner with this peer URL.
+    AddLearner(String),
+    /// Promote the learner with this peer URL.
+    Promote(String),
+    /// Remove a member.
+    Remove(MemberId),
+    /// Save a snapshot on the operator's side.
+    Snapshot,
 }
 
 /// Resolves contents that no plan carries.
@@ -66,9 +81,13 @@ pub fn steps(
                     to: to.clone(),
                 });
             }
-            Operation::MoveLeader(member) => {
+            Operation::MoveLeader(_)
+            | Operation::AddLearner(_)
+            | Operation::Promote(_)
+            | Operation::RemoveMember(_)
+            | Operation::SaveSnapshot => {
                 flush(&mut body, run_id, &mut steps);
-                steps.push(Step::MoveLeader(*member));
+                steps.extend(etcd_call(operation).map(Step::Etcd));
             }
             Operation::WriteFile(first) => {
                 // Files that follow each other switch together: a certificate must not wait for its key.
@@ -85,6 +104,17 @@ pub fn steps(
     }
     flush(&mut body, run_id, &mut steps);
     Ok(steps)
+}
+
+fn etcd_call(operation: &Operation) -> Option<EtcdCall> {
+    Some(match operation {
+        Operation::MoveLeader(member) => EtcdCall::MoveLeader(*member),
+        Operation::AddLearner(url) => EtcdCall::AddLearner(url.clone()),
+        Operation::Promote(url) => EtcdCall::Promote(url.clone()),
+        Operation::RemoveMember(member) => EtcdCall::Remove(*member),
+        Operation::SaveSnapshot => EtcdCall::Snapshot,
+        _ => return None,
+    })
 }
 
 fn flush(body: &mut String, run_id: &str, steps: &mut Vec<Step>) {
@@ -246,7 +276,13 @@ fn line(body: &mut String, operation: &Operation) {
             "write to the journal".into(),
             format!("logger -t quorate -- {} || :", word(text)),
         ),
-        Operation::WriteFile(_) | Operation::Upload { .. } | Operation::MoveLeader(_) => return,
+        Operation::WriteFile(_)
+        | Operation::Upload { .. }
+        | Operation::MoveLeader(_)
+        | Operation::AddLearner(_)
+        | Operation::Promote(_)
+        | Operation::RemoveMember(_)
+        | Operation::SaveSnapshot => return,
     };
     let _ = writeln!(body, "q_at={}\n{command}", word(&what));
 }

@@ -188,6 +188,10 @@ impl World {
             | Operation::Sweep(_)
             | Operation::Journal(_)
             | Operation::MoveLeader(_) => {}
+            Operation::AddLearner(_)
+            | Operation::Promote(_)
+            | Operation::RemoveMember(_)
+            | Operation::SaveSnapshot => return Err("not in this model".into()),
         }
         Ok(())
     }
