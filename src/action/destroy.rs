@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Operation, RunFacts, UnitVerb, Verb};
+use crate::observed::host::PackageManager;
 use crate::observed::marker;
 
 /// Stops and disables the unit.
@@ -36,6 +37,8 @@ pub struct Clean {
     pub user: Option<String>,
     /// Packages that we installed.
     pub packages: Vec<String>,
+    /// What removes them.
+    pub manager: PackageManager,
 }
 
 impl Kind for Stop {
@@ -103,7 +106,10 @@ impl Kind for Clean {
     fn operations(&self, run: &RunFacts) -> Vec<Operation> {
         let mut operations: Vec<Operation> = Vec::new();
         if !self.packages.is_empty() {
-            operations.push(Operation::RemovePackages(self.packages.clone()));
+            operations.push(Operation::RemovePackages {
+                manager: self.manager,
+                names: self.packages.clone(),
+            });
         }
         operations.push(Operation::DropPrevious(self.files.clone()));
         let parents: std::collections::BTreeSet<String> = self

@@ -168,12 +168,11 @@ q_switch() {
 }
 # Q19: the package must not start a member of its own, nor be upgraded behind our back.
 q_packages() {
-  q_unit=$1 q_specs='' q_names=''
-  shift
+  q_manager=$1 q_unit=$2 q_specs='' q_names=''
+  shift 2
   export DEBIAN_FRONTEND=noninteractive
   while [ "$#" -ge 2 ]; do
-    q_version=$2
-    if command -v apt-get >/dev/null; then
+    if [ "$q_manager" = apt-get ]; then
       q_found=$(apt-cache madison "$1" | while IFS='| ' read -r _ q_v _; do
         case $q_v in "$2"|"$2"[-+~]*) printf '%s' "$q_v"; break ;; esac
       done)
@@ -187,7 +186,7 @@ q_packages() {
   done
   q_masked=$q_unit
   systemctl mask --runtime -q "$q_unit" || :
-  if command -v apt-get >/dev/null; then
+  if [ "$q_manager" = apt-get ]; then
     # One of ours is of a run that was killed.
     if [ ! -e "$q_policy" ] || grep -qs '^# quorate$' "$q_policy"; then
       printf '#!/bin/sh\n# quorate\nexit 101\n' >"$q_policy"
@@ -199,7 +198,6 @@ q_packages() {
     # shellcheck disable=SC2086
     apt-mark hold $q_names >/dev/null
   else
-    q_manager=$(command -v dnf || command -v yum)
     # shellcheck disable=SC2086
     "$q_manager" install -y $q_specs >&2
     # shellcheck disable=SC2086
@@ -209,11 +207,12 @@ q_packages() {
   systemctl daemon-reload
 }
 q_remove_packages() {
-  if command -v apt-get >/dev/null; then
+  q_manager=$1
+  shift
+  if [ "$q_manager" = apt-get ]; then
     apt-mark unhold "$@" >/dev/null || :
     DEBIAN_FRONTEND=noninteractive apt-get remove -y -q -o DPkg::Lock::Timeout=120 "$@" >&2
   else
-    q_manager=$(command -v dnf || command -v yum)
     "$q_manager" remove -y "$@" >&2
   fi
 }

@@ -126,6 +126,7 @@ fn host(inputs: &Inputs<'_>, draft: &mut Draft, node: &str, facts: &HostFacts, m
         aside,
         user: marker.user.clone(),
         packages: marker.packages.clone(),
+        manager: facts.package_manager(),
     });
     add("clean", kind, &mut before);
 }

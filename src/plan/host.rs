@@ -12,7 +12,7 @@ use crate::action::{Change, configure};
 use crate::desired::model::{Desired, Install as Method, Node, VersionSpec};
 use crate::observed::OperatorFacts;
 use crate::observed::certificate;
-use crate::observed::host::{FileFact, FileStat, HostFacts};
+use crate::observed::host::{FileFact, FileStat, HostFacts, PackageManager};
 use crate::observed::marker::{Marker, OwnedFile};
 use crate::runtime::{Content, Directory, FileWrite, Layout, Profile};
 
@@ -509,7 +509,15 @@ impl Host<'_> {
                 "set etcd.version to one version",
             ));
         };
+        let manager = self.facts.package_manager();
+        if !self.facts.tools.contains(manager.command()) {
+            return Err(self.blocked(
+                format!("it has no {}, which installs packages", manager.command()),
+                "use method = \"archive\" or \"present\"",
+            ));
+        }
         Ok(Some(install(Source::Packages {
+            manager,
             packages: package_names(names, self.facts)
                 .into_iter()
                 .map(|name| (name, version.clone()))
@@ -569,8 +577,7 @@ pub fn package_names(names: &[String], facts: &HostFacts) -> Vec<String> {
     if !names.is_empty() {
         return names.to_vec();
     }
-    let debian = facts.os.id == "debian" || facts.os.id_like.iter().any(|like| like == "debian");
-    if debian {
+    if facts.package_manager() == PackageManager::Apt {
         vec!["etcd-server".into(), "etcd-client".into()]
     } else {
         vec!["etcd".into()]
