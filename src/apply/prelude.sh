@@ -199,7 +199,10 @@ q_packages() {
     apt-mark hold $q_names >/dev/null
   else
     # shellcheck disable=SC2086
-    "$q_manager" install -y $q_specs >&2
+    if ! "$q_manager" install -y $q_specs >&2; then
+      printf 'installing%s failed: "%s list --showduplicates%s" shows which versions there are, "%s versionlock list" which are locked out; set package_version, or mend the repositories\n' "$q_specs" "$q_manager" "$q_names" "$q_manager" >&2
+      return 74
+    fi
     # shellcheck disable=SC2086
     "$q_manager" versionlock add $q_names >/dev/null 2>&1 || printf 'the versionlock plugin is missing: updates of the distribution may replace etcd\n' >&2
   fi
