@@ -184,6 +184,11 @@ q_packages() {
     q_names="$q_names $1"
     shift 2
   done
+  # Without repositories it answers even where one of them does not.
+  if [ "$q_manager" != apt-get ] && ! "$q_manager" -q --disablerepo='*' versionlock list >/dev/null 2>&1; then
+    printf "%s has no versionlock plugin, without which its updates would replace etcd: install the plugin (dnf install 'dnf-command(versionlock)', or yum install yum-plugin-versionlock)\n" "$q_manager" >&2
+    return 75
+  fi
   q_masked=$q_unit
   systemctl mask --runtime -q "$q_unit" || :
   if [ "$q_manager" = apt-get ]; then
@@ -204,7 +209,7 @@ q_packages() {
       return 74
     fi
     # shellcheck disable=SC2086
-    "$q_manager" versionlock add $q_names >/dev/null 2>&1 || printf 'the versionlock plugin is missing: updates of the distribution may replace etcd\n' >&2
+    "$q_manager" versionlock add $q_names >&2
   fi
   q_unhinder
   systemctl daemon-reload
