@@ -221,6 +221,7 @@ q_remove_packages() {
     apt-mark unhold "$@" >/dev/null || :
     DEBIAN_FRONTEND=noninteractive apt-get remove -y -q -o DPkg::Lock::Timeout=120 "$@" >&2
   else
+    "$q_manager" versionlock delete "$@" >&2 || :
     "$q_manager" remove -y "$@" >&2
   fi
 }
