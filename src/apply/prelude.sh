@@ -204,7 +204,7 @@ q_packages() {
     apt-mark hold $q_names >/dev/null
   else
     # shellcheck disable=SC2086
-    if ! "$q_manager" install -y $q_specs >&2; then
+    if ! "$q_manager" install -y --setopt=install_weak_deps=False $q_specs >&2; then
       printf 'installing%s failed: "%s list --showduplicates%s" shows which versions there are, "%s versionlock list" which are locked out; set package_version, or mend the repositories\n' "$q_specs" "$q_manager" "$q_names" "$q_manager" >&2
       return 74
     fi
@@ -222,6 +222,7 @@ q_remove_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get remove -y -q -o DPkg::Lock::Timeout=120 "$@" >&2
   else
     "$q_manager" versionlock delete "$@" >&2 || :
-    "$q_manager" remove -y "$@" >&2
+    # Like apt-get, it leaves dependencies alone: others may have come to count on them.
+    "$q_manager" remove -y --setopt=clean_requirements_on_remove=False "$@" >&2
   fi
 }
