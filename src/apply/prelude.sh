@@ -174,7 +174,7 @@ q_packages() {
   while [ "$#" -ge 2 ]; do
     if [ "$q_manager" = apt-get ]; then
       q_found=$(apt-cache madison "$1" | while IFS='| ' read -r _ q_v _; do
-        case $q_v in "$2"|"$2"[-+~]*) printf '%s' "$q_v"; break ;; esac
+        case " $q_v ${q_v#*:} " in *" $2 "*|*" $2"[-+~]*) printf '%s' "$q_v"; break ;; esac
       done)
       if [ -z "$q_found" ]; then printf 'no version %s of package %s is available: run apt-get update, or set package_version\n' "$2" "$1" >&2; return 74; fi
       q_specs="$q_specs $1=$q_found"

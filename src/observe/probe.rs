@@ -248,7 +248,7 @@ q_packages() {
   if (. /etc/os-release && case " ${ID:-} ${ID_LIKE:-} " in *' debian '*) ;; *) exit 1 ;; esac) 2>/dev/null; then
     dpkg-query -W -f 'package\t${db:Status-Status}\t${Package}\t${Version}\n' "$@" 2>/dev/null
   else
-    rpm -q --qf 'package\tinstalled\t%{NAME}\t%{VERSION}-%{RELEASE}\n' "$@" 2>/dev/null | grep '^package'
+    rpm -q --qf 'package\tinstalled\t%{NAME}\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\n' "$@" 2>/dev/null | grep '^package'
   fi
 }
 printf 'clock\t%s\n' "$(date +%s%3N)"

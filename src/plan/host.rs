@@ -489,10 +489,13 @@ impl Host<'_> {
         let wanted = self.exact_version();
         // The same rule by which the script chooses: revisions and rebuilds of a version are that version.
         let version_fits = |version: &str| {
+            let without_epoch = version.split_once(':').map_or(version, |(_, rest)| rest);
             package_version.or(wanted.as_deref()).is_some_and(|wanted| {
-                version
-                    .strip_prefix(wanted)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '+', '~']))
+                [version, without_epoch].into_iter().any(|version| {
+                    version
+                        .strip_prefix(wanted)
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '+', '~']))
+                })
             })
         };
         let installed = self
