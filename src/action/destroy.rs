@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Kind, Operation, Precondition, RunFacts, UnitVerb, Verb};
 use crate::etcd::id::MemberId;
+use crate::observed::host::PackageManager;
 use crate::observed::marker;
 
 /// Stops and disables the unit.
@@ -40,6 +41,8 @@ pub struct Clean {
     pub user: Option<String>,
     /// Packages that we installed.
     pub packages: Vec<String>,
+    /// What removes them.
+    pub manager: PackageManager,
 }
 
 impl Kind for Stop {
@@ -111,7 +114,10 @@ impl Kind for Clean {
     fn operations(&self, run: &RunFacts) -> Vec<Operation> {
         let mut operations: Vec<Operation> = Vec::new();
         if !self.packages.is_empty() {
-            operations.push(Operation::RemovePackages(self.packages.clone()));
+            operations.push(Operation::RemovePackages {
+                manager: self.manager,
+                names: self.packages.clone(),
+            });
         }
         operations.push(Operation::DropPrevious(self.files.clone()));
         let parents: std::collections::BTreeSet<String> = self

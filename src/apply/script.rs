@@ -216,10 +216,15 @@ fn line(body: &mut String, operation: &Operation) {
                 if prefix.is_empty() { "now" } else { "staged" }
             ),
         ),
-        Operation::InstallPackages { packages, unit } => (
+        Operation::InstallPackages {
+            manager,
+            packages,
+            unit,
+        } => (
             "install packages".into(),
             format!(
-                "q_packages {} {}",
+                "q_packages {} {} {}",
+                manager.command(),
                 word(unit),
                 words(
                     packages
@@ -228,10 +233,11 @@ fn line(body: &mut String, operation: &Operation) {
                 )
             ),
         ),
-        Operation::RemovePackages(names) => (
+        Operation::RemovePackages { manager, names } => (
             "remove packages".into(),
             format!(
-                "q_remove_packages {}",
+                "q_remove_packages {} {}",
+                manager.command(),
                 words(names.iter().map(String::as_str))
             ),
         ),
@@ -332,6 +338,7 @@ fn unit_command(verb: UnitVerb, unit: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observed::host::PackageManager;
 
     struct None;
     impl Materials for None {
@@ -363,6 +370,7 @@ mod tests {
             },
             Operation::KeepPrevious(vec![path(), path()]),
             Operation::InstallPackages {
+                manager: PackageManager::Dnf,
                 packages: vec![("a".into(), "1".into())],
                 unit: "u".into(),
             },

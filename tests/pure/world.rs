@@ -173,7 +173,7 @@ impl World {
                 }
             }
             Operation::InstallPackages { .. }
-            | Operation::RemovePackages(_)
+            | Operation::RemovePackages { .. }
             | Operation::PurgeData(_) => {
                 return Err("not in this model".into());
             }

@@ -11,7 +11,7 @@ use quorate::action::{Action, ActionId, ActionKind, Change, Margin};
 use quorate::desired::model::Desired;
 use quorate::etcd::id::{ClusterId, MemberId};
 use quorate::observed::etcd::{EtcdAnswer, Member, MemberStatus};
-use quorate::observed::host::{DataDir, FilesystemFact, Os, UnitFact};
+use quorate::observed::host::{DataDir, FilesystemFact, Os, PackageManager, UnitFact};
 use quorate::observed::marker::{Generation, Marker, Phase};
 use quorate::observed::{
     ArchiveFact, EtcdState, HostFacts, HostState, MarkerState, Observed, OperatorFacts,
@@ -438,6 +438,7 @@ pub fn destroy() -> Plan {
             aside: vec![],
             user: None,
             packages: vec![],
+            manager: PackageManager::Apt,
         });
         plan.actions.push(action(
             Some(node),
