@@ -98,7 +98,7 @@ fn host_facts(host: &HostFacts, put: &mut impl FnMut(&str, String)) {
         match &host.marker {
             MarkerState::Absent => "absent".into(),
             MarkerState::Unreadable(_) => "unreadable".into(),
-            MarkerState::Present(marker) => sha256(marker.canonical().render()),
+            MarkerState::Present(marker) => marker.digest(),
         },
     );
     for (path, file) in &host.files {

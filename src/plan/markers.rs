@@ -71,7 +71,7 @@ pub(super) fn settled(
             .authority
             .as_ref()
             .map(|authority| authority.current.fingerprint_sha256.clone()),
-        addresses: addresses(inputs, old),
+        addresses: addresses(inputs, old).into(),
         last_plan: None,
     }
 }
@@ -91,7 +91,7 @@ fn addresses(inputs: &Inputs<'_>, old: Option<&Marker>) -> BTreeMap<String, SshA
             (node.name.clone(), address)
         })
         .collect();
-    for (name, address) in old.map(|old| &old.addresses).into_iter().flatten() {
+    for (name, address) in old.into_iter().flat_map(|old| &old.addresses) {
         let is_clean = inputs
             .observed
             .facts(name)
