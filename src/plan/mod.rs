@@ -28,6 +28,7 @@ pub(crate) struct Inputs<'a> {
     pub observed: &'a Observed,
     pub intent: &'a Intent,
     pub now: OffsetDateTime,
+    pub addresses: markers::Addresses,
 }
 
 /// What the planning steps write.
@@ -60,6 +61,7 @@ pub fn plan(desired: &Desired, observed: &Observed, intent: &Intent, now: Offset
         observed,
         intent,
         now,
+        addresses: markers::Addresses::new(desired, observed),
     };
     let mut draft = Draft::default();
     if intent.goal.is_destroy() {
