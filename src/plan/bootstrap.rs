@@ -124,12 +124,7 @@ fn generation(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Generation> {
         .desired
         .nodes
         .iter()
-        .map(|node| {
-            (
-                node.name.clone(),
-                runtime::layout(inputs.desired, node).peer_url,
-            )
-        })
+        .map(|node| (node.name.clone(), runtime::peer_url(inputs.desired, node)))
         .collect();
     let mut frozen: Vec<&Generation> = Vec::new();
     let mut started = false;

@@ -27,7 +27,7 @@ pub(super) fn membership(inputs: &Inputs<'_>, draft: &mut Draft, view: &ClusterV
         .desired
         .nodes
         .iter()
-        .map(|node| (node, runtime::layout(inputs.desired, node).peer_url))
+        .map(|node| (node, runtime::peer_url(inputs.desired, node)))
         .collect();
     let names: BTreeSet<&str> = wanted.iter().map(|(node, _)| node.name.as_str()).collect();
     let urls: BTreeSet<&str> = wanted.iter().map(|(_, url)| url.as_str()).collect();
