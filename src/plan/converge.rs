@@ -96,6 +96,7 @@ pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
         );
         return;
     }
+    let diagnosis = safety::Diagnosis::of(&view);
     let off = membership(inputs, draft, &view);
     let mut starting = Vec::new();
     for node in &inputs.desired.nodes {
@@ -118,7 +119,7 @@ pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
                     now: inputs.now,
                 };
                 if let Some(wal) = member_of(&host, &known, &view, draft) {
-                    converge_host(inputs, draft, &host, &known, &view, wal, &mut starting);
+                    converge_host(inputs, draft, &host, &known, &diagnosis, wal, &mut starting);
                 }
             }
         }
@@ -286,7 +287,7 @@ fn converge_host(
     draft: &mut Draft,
     host: &Host<'_>,
     known: &Known,
-    view: &ClusterView,
+    diagnosis: &safety::Diagnosis<'_>,
     wal: WalIdentity,
     starting: &mut Vec<MemberId>,
 ) {
@@ -336,7 +337,7 @@ fn converge_host(
         || !enabled
         || !up;
     if !work && !marker_differs {
-        health_note(add.draft, name, host.facts, view, wal.member_id);
+        health_note(add.draft, name, host.facts, diagnosis, wal.member_id);
         return;
     }
     let ahead = markers::ahead(host, &settled);
@@ -505,7 +506,7 @@ fn health_note(
     draft: &mut Draft,
     node: &str,
     facts: &HostFacts,
-    view: &ClusterView,
+    diagnosis: &safety::Diagnosis<'_>,
     member: MemberId,
 ) {
     match &facts.etcd {
@@ -516,7 +517,7 @@ fn health_note(
             .warnings
             .push(format!("{node}: {member} runs, but does not answer")),
         EtcdState::Answered(_) => {
-            if let Some(why) = safety::unhealthy(view, member) {
+            if let Some(why) = diagnosis.unhealthy(member) {
                 draft
                     .warnings
                     .push(format!("{node}: member {member}: {why}"));

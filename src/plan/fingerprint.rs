@@ -60,6 +60,7 @@ pub fn facts(desired: &Desired, observed: &Observed) -> BTreeMap<String, String>
         }
     }
     let view = observed.cluster();
+    let diagnosis = safety::Diagnosis::of(&view);
     for member in &view.members {
         let what = format!(
             "{} {} {}",
@@ -74,7 +75,7 @@ pub fn facts(desired: &Desired, observed: &Observed) -> BTreeMap<String, String>
         facts.insert(format!("member {}", member.id), what);
         facts.insert(
             format!("member {}: health", member.id),
-            match safety::unhealthy(&view, member.id) {
+            match diagnosis.unhealthy(member.id) {
                 None => "healthy".into(),
                 Some(_) => "unhealthy".into(),
             },
