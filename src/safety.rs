@@ -74,29 +74,51 @@ impl fmt::Display for Unsafe {
 
 /// Why a voter is not healthy; `None` when it is.
 pub fn unhealthy(view: &ClusterView, member: MemberId) -> Option<String> {
-    let Some((_, status)) = view.statuses.get(&member) else {
-        return Some("it does not answer".into());
-    };
-    if status.leader.0 == 0 {
-        return Some("it has no leader".into());
+    Diagnosis::of(view).unhealthy(member)
+}
+
+/// A cluster whose leader is known, for questions about many members.
+pub struct Diagnosis<'a> {
+    view: &'a ClusterView,
+    leader: Option<MemberId>,
+}
+
+impl<'a> Diagnosis<'a> {
+    /// Finds out who leads, once.
+    pub fn of(view: &'a ClusterView) -> Self {
+        Self {
+            view,
+            leader: view.leader(),
+        }
     }
-    if let Some(error) = status.errors.first() {
-        return Some(error.clone());
+
+    /// Why a voter is not healthy; `None` when it is.
+    pub fn unhealthy(&self, member: MemberId) -> Option<String> {
+        let statuses = &self.view.statuses;
+        let Some((_, status)) = statuses.get(&member) else {
+            return Some("it does not answer".into());
+        };
+        if status.leader.0 == 0 {
+            return Some("it has no leader".into());
+        }
+        if let Some(error) = status.errors.first() {
+            return Some(error.clone());
+        }
+        let leader = self.leader?;
+        if status.leader != leader {
+            return Some(format!(
+                "it follows {}, others follow {leader}",
+                status.leader
+            ));
+        }
+        let Some((_, lead)) = statuses.get(&leader) else {
+            return Some(format!(
+                "its leader {leader} does not answer here, so nobody can say how far it lags"
+            ));
+        };
+        let lag = lag(lead, status);
+        (lag > MAX_LAG).then(|| format!("it is {lag} entries behind the leader"))
     }
-    let leader = view.leader()?;
-    if status.leader != leader {
-        return Some(format!(
-            "it follows {}, others follow {leader}",
-            status.leader
-        ));
-    }
-    let Some((_, lead)) = view.statuses.get(&leader) else {
-        return Some(format!(
-            "its leader {leader} does not answer here, so nobody can say how far it lags"
-        ));
-    };
-    let lag = lag(lead, status);
-    (lag > MAX_LAG).then(|| format!("it is {lag} entries behind the leader"))
 }
 
 /// Entries between what the leader committed and what a member applied.
@@ -106,11 +128,12 @@ pub fn lag(leader: &MemberStatus, member: &MemberStatus) -> u64 {
 
 /// Healthy voters now and without one of them. `starting` are voters that an earlier step brings back.
 pub fn margin(view: &ClusterView, without: MemberId, starting: &[MemberId]) -> Margin {
+    let diagnosis = Diagnosis::of(view);
     let voters: Vec<MemberId> = view.voters().map(|member| member.id).collect();
     let healthy: Vec<MemberId> = voters
         .iter()
         .copied()
-        .filter(|id| unhealthy(view, *id).is_none() || starting.contains(id))
+        .filter(|id| diagnosis.unhealthy(*id).is_none() || starting.contains(id))
         .collect();
     Margin {
         voters: voters.len(),
@@ -279,9 +302,10 @@ pub fn gate(view: &ClusterView, gate: &Gate) -> Result<(), String> {
                     view.statuses.len()
                 ));
             }
-            view.statuses
-                .keys()
-                .find_map(|id| unhealthy(view, *id).map(|why| format!("member {id}: {why}")))
+            let diagnosis = Diagnosis::of(view);
+            let mut answering = view.statuses.keys();
+            answering
+                .find_map(|id| Some(format!("member {id}: {}", diagnosis.unhealthy(*id)?)))
                 .map_or(Ok(()), Err)?;
             match view.members.iter().find(|member| member.name.is_empty()) {
                 Some(member) => Err(format!("member {} has not published its name", member.id)),

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::probe::{ProbeSpec, Remembered};
 use crate::etcd::wal;
-use crate::observed::certificate::parse_certificate;
+use crate::observed::certificate::{FoundCertificate, parse_certificate};
 use crate::observed::etcd::EtcdState;
 use crate::observed::host::{
     BinaryFact, DataDir, FileFact, FileStat, FilesystemFact, HostFacts, HostUnknown, Listener, Os,
@@ -305,9 +305,10 @@ impl Reader {
                     .iter()
                     .any(|certificate| certificate == path)
                 {
-                    stat.certificate = Some(parse_certificate(
-                        text.map(String::as_str).unwrap_or_default(),
-                    ));
+                    let found = parse_certificate(text.map_or("", String::as_str));
+                    let authority = spec.authority.as_deref();
+                    stat.certificate =
+                        Some(found.map(|facts| FoundCertificate::new(facts, authority)));
                 } else {
                     stat.text = text.cloned();
                 }
@@ -344,6 +345,7 @@ mod tests {
             wal_dir: "/var/lib/etcd/member/wal".into(),
             ports: [2379, 2380],
             remembered: BTreeMap::new(),
+            authority: None,
         }
     }
 

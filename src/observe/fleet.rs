@@ -12,6 +12,7 @@ use super::answer;
 use super::memory::Memory;
 use super::probe::ProbeSpec;
 use crate::desired::model::{Desired, Node, Ssh, TlsMode};
+use crate::observed::certificate::CaFacts;
 use crate::observed::etcd::{ClusterView, EtcdAnswer, EtcdState};
 use crate::observed::host::HostUnknown;
 use crate::observed::{HostFacts, HostState};
@@ -141,10 +142,11 @@ impl Fleet {
         Ok(connected)
     }
 
-    /// Observes these hosts, all in parallel.
+    /// Observes these hosts, all in parallel. Their certificates are checked against the authority.
     pub async fn observe(
         self: &Arc<Self>,
         names: &BTreeSet<String>,
+        authority: Option<&Arc<CaFacts>>,
     ) -> BTreeMap<String, HostState> {
         let links: Vec<Arc<Link>> = {
             let all = self.links.lock().await;
@@ -156,10 +158,11 @@ impl Fleet {
         let tasks: Vec<_> = links
             .into_iter()
             .map(|link| {
-                let fleet = self.clone();
-                tokio::spawn(
-                    async move { (link.node.name.clone(), fleet.observe_host(&link).await) },
-                )
+                let (fleet, authority) = (self.clone(), authority.cloned());
+                tokio::spawn(async move {
+                    let state = fleet.observe_host(&link, authority).await;
+                    (link.node.name.clone(), state)
+                })
             })
             .collect();
         let mut states = BTreeMap::new();
@@ -177,10 +180,14 @@ impl Fleet {
         states
     }
 
-    async fn observe_host(&self, link: &Link) -> Result<HostFacts, HostUnknown> {
+    async fn observe_host(
+        &self,
+        link: &Link,
+        authority: Option<Arc<CaFacts>>,
+    ) -> Result<HostFacts, HostUnknown> {
         let host = self.connected(link).await?;
         let memory = self.memory.recall(&link.node.ssh);
-        let spec = ProbeSpec::new(&self.desired, &link.layout, memory.clone());
+        let spec = ProbeSpec::new(&self.desired, &link.layout, memory.clone(), authority);
         let script = spec.script();
         let asked = unix_ms();
         // The member is asked while the probe runs: both go over the same session.

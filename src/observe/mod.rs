@@ -14,12 +14,15 @@ pub use fleet::Fleet;
 pub use operator::Operator;
 
 use crate::desired::model::Ssh;
-use crate::observed::{HostState, Observed};
+use crate::observed::{HostState, Observed, OperatorFacts};
 
 /// Observes the hosts of the file and those that only markers know, and the operator's own side.
 pub async fn observe(fleet: &Arc<Fleet>, operator: &Operator) -> Observed {
+    let authority = operator.authority_facts().map(Arc::new);
     let mut observed = Observed {
-        hosts: fleet.observe(&fleet.names().await).await,
+        hosts: fleet
+            .observe(&fleet.names().await, authority.as_ref())
+            .await,
         ..Observed::default()
     };
     let strangers = strangers(&observed, operator);
@@ -29,13 +32,18 @@ pub async fn observe(fleet: &Arc<Fleet>, operator: &Operator) -> Observed {
             fleet.add(&name, ssh).await;
             names.insert(name);
         }
-        observed.hosts.extend(fleet.observe(&names).await);
+        observed
+            .hosts
+            .extend(fleet.observe(&names, authority.as_ref()).await);
     }
     let arches: BTreeSet<String> = observed
         .known()
         .map(|(_, facts)| facts.arch.clone())
         .collect();
-    observed.operator = operator.facts(&arches).await;
+    observed.operator = OperatorFacts {
+        archives: operator.archives(&arches).await,
+        authority: authority.map(Arc::unwrap_or_clone),
+    };
     observed
 }
 

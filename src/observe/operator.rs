@@ -8,7 +8,8 @@ use time::OffsetDateTime;
 
 use crate::artifact::{self, Archive};
 use crate::desired::model::{CaEncryption, Desired, Install, TlsMode, VersionSpec};
-use crate::observed::OperatorFacts;
+use crate::observed::ArchiveFact;
+use crate::observed::certificate::CaFacts;
 use crate::pki::{
     self, Authority, AuthorityCertificate, KeyProtection, NewAuthority, OperatorCertificate,
     PkiError,
@@ -44,8 +45,11 @@ impl Operator {
         tls.client == TlsMode::Managed || tls.peer == TlsMode::Managed
     }
 
-    /// Facts that steer a plan: archives for these architectures, and the authority.
-    pub async fn facts(&self, arches: &BTreeSet<String>) -> OperatorFacts {
+    /// The archives for these architectures, or why they cannot be had.
+    pub async fn archives(
+        &self,
+        arches: &BTreeSet<String>,
+    ) -> BTreeMap<String, Result<ArchiveFact, String>> {
         let mut archives = BTreeMap::new();
         if let Install::Archive { .. } = self.desired.etcd.install {
             for arch in arches {
@@ -53,15 +57,13 @@ impl Operator {
                 archives.insert(arch.clone(), fact);
             }
         }
-        let authority = self
-            .authority()
-            .ok()
-            .flatten()
-            .map(|authority| authority.facts().clone());
-        OperatorFacts {
-            archives,
-            authority,
-        }
+        archives
+    }
+
+    /// What the authority's certificates say, if there are readable ones here.
+    pub fn authority_facts(&self) -> Option<CaFacts> {
+        let authority = self.authority().ok().flatten()?;
+        Some(authority.facts().clone())
     }
 
     /// The verified archive for an architecture, fetched once.

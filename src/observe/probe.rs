@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use super::shell::{word, words};
 use crate::desired::model::{Desired, Install};
+use crate::observed::certificate::CaFacts;
 use crate::observed::marker;
 use crate::plan::fingerprint::sha256;
 use crate::runtime::{Content, Layout};
@@ -36,6 +38,8 @@ pub struct ProbeSpec {
     pub ports: [u16; 2],
     /// Digests by path of large files, with the stat they had and the version that etcd printed.
     pub remembered: BTreeMap<String, Remembered>,
+    /// The authority that the certificates are checked against.
+    pub authority: Option<Arc<CaFacts>>,
 }
 
 /// What an earlier probe found out about a large file.
@@ -58,6 +62,7 @@ impl ProbeSpec {
         desired: &Desired,
         layout: &Layout,
         remembered: BTreeMap<String, Remembered>,
+        authority: Option<Arc<CaFacts>>,
     ) -> Self {
         let mut spec = Self {
             unit: layout.unit.clone(),
@@ -85,6 +90,7 @@ impl ProbeSpec {
             wal_dir: layout.wal_files_dir(),
             ports: [layout.client_port, layout.peer_port],
             remembered,
+            authority,
         };
         spec.others.push(layout.start_drop_in.path.clone());
         spec.others

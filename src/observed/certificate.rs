@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::oid_registry::{
@@ -22,7 +23,7 @@ use crate::desired::model::KeyKind;
 
 mod wanted;
 
-pub use wanted::{Names, Profile, ReissueReason, Wanted, member_names, reasons_to_issue};
+pub use wanted::{Names, Profile, ReissueReason, Wanted, member_names};
 
 /// What a certificate says, without judgement.
 ///
@@ -103,6 +104,43 @@ impl fmt::Display for PublicKeyKind {
             Self::Other(words) => words,
         })
     }
+}
+
+/// A certificate that was found, and whose signature it bears. Checking a signature is most of what judging a certificate
+/// costs, so it is done once, where the certificate is read, for all hosts in parallel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FoundCertificate {
+    /// What it says.
+    pub facts: CertificateFacts,
+    /// Fingerprint of the authority that signed it, of those that are known here.
+    signed_by: Option<String>,
+}
+
+impl FoundCertificate {
+    /// Checks its signature against an authority, current and former ones.
+    pub fn new(facts: CertificateFacts, authority: Option<&CaFacts>) -> Self {
+        let signed_by = authority
+            .into_iter()
+            .flat_map(|ca| std::iter::once(&ca.current).chain(&ca.former))
+            .find(|ca| verify_issued_by(&facts, ca))
+            .map(|ca| ca.fingerprint_sha256.clone());
+        Self { facts, signed_by }
+    }
+
+    /// Whether this authority is the one that signed it.
+    fn is_signed_by(&self, ca: &CertificateFacts) -> bool {
+        self.signed_by.as_ref() == Some(&ca.fingerprint_sha256)
+    }
+}
+
+/// [`FoundCertificate::reasons_to_issue`] for a single certificate, whose signature is checked now.
+pub fn reasons_to_issue(
+    found: &CertificateFacts,
+    wanted: &Wanted,
+    ca: &CaFacts,
+    now: OffsetDateTime,
+) -> Vec<ReissueReason> {
+    FoundCertificate::new(found.clone(), Some(ca)).reasons_to_issue(wanted, ca, now)
 }
 
 /// The authority as its certificate file tells: the current one, and those that are still trusted

@@ -85,7 +85,7 @@ pub struct EtcdAnswer {
 pub struct ClusterView {
     /// Status by member ID of every member that answered, with the node that was asked.
     pub statuses: BTreeMap<MemberId, (String, MemberStatus)>,
-    /// Membership as seen by the answering member that has applied most.
+    /// Membership as seen by the answering member that has applied most; by ID.
     pub members: Vec<Member>,
     /// Alarms of that same member.
     pub alarms: Vec<Alarm>,
@@ -97,7 +97,7 @@ impl ClusterView {
     /// Gathers the answers by node.
     pub fn gather<'a>(states: impl IntoIterator<Item = (&'a str, &'a EtcdState)>) -> Self {
         let mut view = Self::default();
-        let mut best: Option<u64> = None;
+        let mut best: Option<&EtcdAnswer> = None;
         for (node, state) in states {
             let EtcdState::Answered(answer) = state else {
                 continue;
@@ -106,19 +106,22 @@ impl ClusterView {
             if !view.cluster_ids.contains(&status.cluster_id) {
                 view.cluster_ids.push(status.cluster_id);
             }
-            if let Some(members) = &answer.members
-                && best.is_none_or(|index| status.raft_applied_index > index)
+            if answer.members.is_some()
+                && best
+                    .is_none_or(|best| status.raft_applied_index > best.status.raft_applied_index)
             {
-                best = Some(status.raft_applied_index);
-                view.members = members.clone();
-                view.members.sort_by_key(|member| member.id);
-                view.alarms = answer.alarms.clone().unwrap_or_default();
-                view.alarms.sort();
+                best = Some(answer);
             }
             view.statuses
                 .insert(status.member_id, (node.to_owned(), status.clone()));
         }
         view.cluster_ids.sort();
+        if let Some(answer) = best {
+            view.members = answer.members.clone().unwrap_or_default();
+            view.members.sort_by_key(|member| member.id);
+            view.alarms = answer.alarms.clone().unwrap_or_default();
+            view.alarms.sort();
+        }
         view
     }
 
@@ -139,7 +142,8 @@ impl ClusterView {
 
     /// The member of this ID.
     pub fn member(&self, id: MemberId) -> Option<&Member> {
-        self.members.iter().find(|member| member.id == id)
+        let found = self.members.binary_search_by_key(&id, |member| member.id);
+        found.ok().and_then(|at| self.members.get(at))
     }
 
     /// Status of the member that this node runs.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::certificate::FoundCertificate;
 use super::etcd::EtcdState;
 use super::marker::MarkerState;
 use crate::etcd::wal::WalIdentity;
@@ -183,13 +184,10 @@ pub struct FileStat {
     /// Contents, where the probe was asked for them: never those of keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// For a certificate file, what it says.
+    /// For a certificate file, what it says and who signed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub certificate: Option<Result<CertificateSummary, String>>,
+    pub certificate: Option<Result<FoundCertificate, String>>,
 }
-
-/// What steers a plan in a certificate.
-pub type CertificateSummary = super::certificate::CertificateFacts;
 
 /// State of a unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

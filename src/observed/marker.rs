@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
+use super::table::Table;
 use crate::etcd::id::{ClusterId, MemberId};
 
 /// Where the marker lies.
@@ -57,7 +59,7 @@ pub struct Marker {
     #[serde(default)]
     pub authority: Option<String>,
     /// How each node of the cluster was reached: hints for a run whose file no longer names a node.
-    pub addresses: BTreeMap<String, SshAddress>,
+    pub addresses: Table<SshAddress>,
     /// The last plan that changed this host.
     pub last_plan: Option<LastPlan>,
 }
@@ -71,7 +73,7 @@ pub struct Generation {
     /// The whole `--initial-cluster-token`.
     pub token: String,
     /// `--initial-cluster` of the bootstrap: peer URLs by name.
-    pub initial_cluster: BTreeMap<String, String>,
+    pub initial_cluster: Table<String>,
     /// How far this host is in its bootstrap.
     pub phase: Phase,
 }
@@ -177,6 +179,24 @@ impl Marker {
             last_plan: None,
             ..self.clone()
         }
+    }
+
+    /// Digest of the canonical marker.
+    pub fn digest(&self) -> String {
+        // The tables are by far the most of it; their digests are known already.
+        let rest = Self {
+            generation: Generation {
+                initial_cluster: Table::default(),
+                ..self.generation.clone()
+            },
+            addresses: Table::default(),
+            ..self.canonical()
+        };
+        let mut hash = Sha256::new();
+        hash.update(self.generation.initial_cluster.digest());
+        hash.update(self.addresses.digest());
+        hash.update(rest.render());
+        hex::encode(hash.finalize())
     }
 }
 

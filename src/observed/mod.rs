@@ -4,6 +4,7 @@ pub mod certificate;
 pub mod etcd;
 pub mod host;
 pub mod marker;
+pub mod table;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use serde::Serialize;
 pub use etcd::{ClusterView, EtcdState};
 pub use host::{HostFacts, HostUnknown};
 pub use marker::{Marker, MarkerState};
+pub use table::Table;
 
 /// Everything that was observed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -1,6 +1,6 @@
 //! A new cluster on blank hosts, or the rest of one whose bootstrap was interrupted (Q11, Q12).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::converge::change_of;
 use super::host::{Differences, Host};
@@ -11,6 +11,7 @@ use crate::action::marker::{Claim, Record};
 use crate::action::start::Start;
 use crate::action::unit::Enable;
 use crate::action::{Action, ActionId, ActionKind, Change};
+use crate::observed::Table;
 use crate::observed::host::DataDir;
 use crate::observed::marker::{Generation, MarkerState, Phase};
 use crate::runtime;
@@ -119,16 +120,11 @@ fn hosts<'a>(inputs: &Inputs<'a>) -> Vec<Host<'a>> {
 
 /// The facts of this bootstrap: frozen ones where there are any, else fresh ones.
 fn generation(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Generation> {
-    let initial_cluster: BTreeMap<String, String> = inputs
+    let initial_cluster: Table<String> = inputs
         .desired
         .nodes
         .iter()
-        .map(|node| {
-            (
-                node.name.clone(),
-                runtime::layout(inputs.desired, node).peer_url,
-            )
-        })
+        .map(|node| (node.name.clone(), runtime::peer_url(inputs.desired, node)))
         .collect();
     let mut frozen: Vec<&Generation> = Vec::new();
     let mut started = false;

@@ -15,7 +15,7 @@ use crate::action::{Action, ActionId, ActionKind, Change};
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::etcd::wal::WalIdentity;
 use crate::observed::HostFacts;
-use crate::observed::etcd::{ClusterView, EtcdState};
+use crate::observed::etcd::EtcdState;
 use crate::observed::marker::{Generation, Phase};
 use crate::runtime::{self};
 use crate::safety;
@@ -97,6 +97,7 @@ pub(super) fn plan(inputs: &mut Inputs<'_>, draft: &mut Draft) {
     let mut roster = roster(inputs, draft, &view, known.cluster_id);
     let leaving = leave::leaving(inputs, &known.generation);
     settle_leaving(inputs, draft, &leaving, &roster);
+    let diagnosis = safety::Diagnosis::of(&view);
     let mut starting = Vec::new();
     let mut joinings = Vec::new();
     let mut ready = true;
@@ -126,7 +127,7 @@ pub(super) fn plan(inputs: &mut Inputs<'_>, draft: &mut Draft) {
                     cluster_id: known.cluster_id,
                     member_id,
                 };
-                converge_host(inputs, draft, &host, &known, &view, wal, &mut starting);
+                converge_host(inputs, draft, &host, &known, &diagnosis, wal, &mut starting);
             }
             Seat::Vacant { .. } | Seat::Learner { .. } => {
                 match join::joining(inputs, &host, seat, &known.generation, known.cluster_id) {
@@ -200,6 +201,7 @@ fn settle_leaving(
              take etcd and /etc/quorate off it by hand"
         ));
     }
+    inputs.addresses = markers::Addresses::new(inputs.desired, inputs.observed, &inputs.leaving);
 }
 
 /// Other hosts know of one that leaves until it is clean: a run that is cut off would forget it else.
@@ -271,7 +273,7 @@ fn converge_host(
     draft: &mut Draft,
     host: &Host<'_>,
     known: &Known,
-    view: &ClusterView,
+    diagnosis: &safety::Diagnosis<'_>,
     wal: WalIdentity,
     starting: &mut Vec<MemberId>,
 ) {
@@ -321,7 +323,7 @@ fn converge_host(
         || !enabled
         || !up;
     if !work && !marker_differs {
-        health_note(add.draft, name, host.facts, view, wal.member_id);
+        health_note(add.draft, name, host.facts, diagnosis, wal.member_id);
         return;
     }
     let ahead = markers::ahead(host, &settled);
@@ -491,7 +493,7 @@ fn health_note(
     draft: &mut Draft,
     node: &str,
     facts: &HostFacts,
-    view: &ClusterView,
+    diagnosis: &safety::Diagnosis<'_>,
     member: MemberId,
 ) {
     match &facts.etcd {
@@ -502,7 +504,7 @@ fn health_note(
             .warnings
             .push(format!("{node}: {member} runs, but does not answer")),
         EtcdState::Answered(_) => {
-            if let Some(why) = safety::unhealthy(view, member) {
+            if let Some(why) = diagnosis.unhealthy(member) {
                 draft
                     .warnings
                     .push(format!("{node}: member {member}: {why}"));

@@ -60,6 +60,7 @@ pub fn facts(desired: &Desired, observed: &Observed) -> BTreeMap<String, String>
         }
     }
     let view = observed.cluster();
+    let diagnosis = safety::Diagnosis::of(&view);
     for member in &view.members {
         let what = format!(
             "{} {} {}",
@@ -74,7 +75,7 @@ pub fn facts(desired: &Desired, observed: &Observed) -> BTreeMap<String, String>
         facts.insert(format!("member {}", member.id), what);
         facts.insert(
             format!("member {}: health", member.id),
-            match safety::unhealthy(&view, member.id) {
+            match diagnosis.unhealthy(member.id) {
                 None => "healthy".into(),
                 Some(_) => "unhealthy".into(),
             },
@@ -98,7 +99,7 @@ fn host_facts(host: &HostFacts, put: &mut impl FnMut(&str, String)) {
         match &host.marker {
             MarkerState::Absent => "absent".into(),
             MarkerState::Unreadable(_) => "unreadable".into(),
-            MarkerState::Present(marker) => sha256(marker.canonical().render()),
+            MarkerState::Present(marker) => marker.digest(),
         },
     );
     for (path, file) in &host.files {

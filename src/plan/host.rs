@@ -224,8 +224,8 @@ impl Host<'_> {
         let Some(stat) = stat else {
             return Some("it is missing".into());
         };
-        let facts = match stat.certificate.as_ref() {
-            Some(Ok(facts)) => facts,
+        let found = match stat.certificate.as_ref() {
+            Some(Ok(found)) => found,
             Some(Err(error)) => return Some(error.clone()),
             None => return Some("it could not be read".into()),
         };
@@ -239,7 +239,7 @@ impl Host<'_> {
             validity: self.desired.tls.leaf.validity,
             renew_before: self.desired.tls.leaf.renew_before,
         };
-        let reasons = certificate::reasons_to_issue(facts, &wanted, authority, self.now);
+        let reasons = found.reasons_to_issue(&wanted, authority, self.now);
         if reasons.is_empty() {
             return None;
         }
@@ -269,7 +269,7 @@ impl Host<'_> {
                         .file()
                         .and_then(|stat| stat.certificate.as_ref())
                         .and_then(|certificate| certificate.as_ref().ok())
-                        .map(|certificate| &certificate.fingerprint_sha256);
+                        .map(|certificate| &certificate.facts.fingerprint_sha256);
                     let wanted = self
                         .operator
                         .authority

@@ -1,13 +1,14 @@
 //! Markers that actions write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Inputs;
 use super::host::{Host, package_names};
-use crate::desired::model::Install;
+use crate::desired::model::{Desired, Install};
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::observed::host::FileFact;
 use crate::observed::marker::{Generation, Marker, MarkerState, OwnedFile, SshAddress, VERSION};
+use crate::observed::{Observed, Table};
 
 /// The marker that belongs on a host once everything is as it should be.
 pub(super) fn settled(
@@ -72,45 +73,69 @@ pub(super) fn settled(
             .authority
             .as_ref()
             .map(|authority| authority.current.fingerprint_sha256.clone()),
-        addresses: addresses(inputs, old),
+        addresses: inputs.addresses.after(old),
         last_plan: None,
     }
 }
 
-/// How the nodes of the file are reached, and those that an earlier file named and that still bear something of ours.
-fn addresses(inputs: &Inputs<'_>, old: Option<&Marker>) -> BTreeMap<String, SshAddress> {
-    let mut addresses: BTreeMap<String, SshAddress> = inputs
-        .desired
-        .nodes
-        .iter()
-        .map(|node| {
-            let address = SshAddress {
-                host: node.ssh.host.clone(),
-                port: node.ssh.port,
-                user: node.ssh.user.clone(),
-            };
-            (node.name.clone(), address)
-        })
-        .collect();
-    for (name, address) in old.map(|old| &old.addresses).into_iter().flatten() {
-        let is_clean = inputs
-            .observed
+/// The addresses that markers are to name. The hosts of a cluster name the same ones, so they are worked out once for
+/// all that do.
+pub(crate) struct Addresses {
+    /// How the nodes of the file are reached.
+    file: Table<SshAddress>,
+    /// The same with those that an earlier file named, by the digest of what a marker names now.
+    kept: BTreeMap<[u8; 32], Table<SshAddress>>,
+}
+
+impl Addresses {
+    pub(super) fn new(desired: &Desired, observed: &Observed, leaving: &BTreeSet<String>) -> Self {
+        let file: Table<SshAddress> = desired
+            .nodes
+            .iter()
+            .map(|node| {
+                let address = SshAddress {
+                    host: node.ssh.host.clone(),
+                    port: node.ssh.port,
+                    user: node.ssh.user.clone(),
+                };
+                (node.name.clone(), address)
+            })
+            .collect();
+        let mut kept = BTreeMap::new();
+        for old in observed.known().filter_map(|(_, facts)| facts.marker.get()) {
+            kept.entry(*old.addresses.digest())
+                .or_insert_with(|| keep(&file, &old.addresses, observed, leaving));
+        }
+        Self { file, kept }
+    }
+
+    fn after(&self, old: Option<&Marker>) -> Table<SshAddress> {
+        old.and_then(|old| self.kept.get(old.addresses.digest()))
+            .unwrap_or(&self.file)
+            .clone()
+    }
+}
+
+/// Keeps, beside the nodes of the file, those that an earlier file named and that still bear something of ours.
+fn keep(
+    file: &Table<SshAddress>,
+    old: &Table<SshAddress>,
+    observed: &Observed,
+    leaving: &BTreeSet<String>,
+) -> Table<SshAddress> {
+    let hosts: BTreeSet<&str> = file.values().map(|address| address.host.as_str()).collect();
+    let mut addresses = (**file).clone();
+    for (name, address) in old {
+        let is_clean = observed
             .facts(name)
             .is_some_and(|facts| matches!(facts.marker, MarkerState::Absent));
-        if !is_clean
-            && !inputs.leaving.contains(name)
-            && !inputs
-                .desired
-                .nodes
-                .iter()
-                .any(|node| node.ssh.host == address.host)
-        {
+        if !is_clean && !leaving.contains(name) && !hosts.contains(address.host.as_str()) {
             addresses
                 .entry(name.clone())
                 .or_insert_with(|| address.clone());
         }
     }
-    addresses
+    addresses.into()
 }
 
 /// The marker that is written before a change: what is there now stays named until the change is done.
@@ -139,17 +164,20 @@ pub(super) fn ahead(host: &Host<'_>, settled: &Marker) -> Marker {
         .collect();
     marker.files.extend(gone);
     // A host that is on its way out is known until it is clean.
-    for (name, address) in host
-        .facts
-        .marker
-        .get()
-        .iter()
-        .flat_map(|old| &old.addresses)
-    {
-        marker
+    if let Some(old) = host.facts.marker.get()
+        && old
             .addresses
-            .entry(name.clone())
-            .or_insert_with(|| address.clone());
+            .keys()
+            .any(|name| !marker.addresses.contains_key(name))
+    {
+        let mut addresses = (*old.addresses).clone();
+        addresses.extend(
+            marker
+                .addresses
+                .iter()
+                .map(|(name, address)| (name.clone(), address.clone())),
+        );
+        marker.addresses = addresses.into();
     }
     marker
 }

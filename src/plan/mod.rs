@@ -35,6 +35,7 @@ pub(crate) struct Inputs<'a> {
     pub now: OffsetDateTime,
     /// Hosts that only markers know and that need not be known when this plan is done.
     pub leaving: BTreeSet<String>,
+    pub addresses: markers::Addresses,
 }
 
 /// What the planning steps write.
@@ -68,6 +69,7 @@ pub fn plan(desired: &Desired, observed: &Observed, intent: &Intent, now: Offset
         intent,
         now,
         leaving: BTreeSet::new(),
+        addresses: markers::Addresses::new(desired, observed, &BTreeSet::new()),
     };
     let mut draft = Draft::default();
     if intent.goal.is_destroy() {

@@ -31,10 +31,11 @@ pub struct Health {
 impl Health {
     /// Reads it from what etcd said.
     pub fn of(view: &ClusterView) -> Self {
+        let diagnosis = safety::Diagnosis::of(view);
         let voters: Vec<_> = view.voters().collect();
         let healthy = voters
             .iter()
-            .filter(|member| safety::unhealthy(view, member.id).is_none())
+            .filter(|member| diagnosis.unhealthy(member.id).is_none())
             .count();
         let quorum = safety::quorum(voters.len());
         Self {

@@ -17,6 +17,15 @@ pub fn layout(desired: &Desired, node: &Node) -> Layout {
     }
 }
 
+/// The advertised peer URL of a node: what the membership knows it by.
+pub fn peer_url(desired: &Desired, node: &Node) -> String {
+    match desired.etcd.runtime {
+        RuntimeKind::Systemd | RuntimeKind::ContainerLinux | RuntimeKind::SensuBackend => {
+            systemd::peer_url(desired, node)
+        }
+    }
+}
+
 /// The environment of a start on an empty data directory, in the form of the file that the start drop-in names.
 pub fn start_environment(initial_cluster: &str, token: &str, state: &str) -> String {
     systemd::start_environment(initial_cluster, token, state)

@@ -80,6 +80,11 @@ pub fn layout(desired: &Desired, node: &Node) -> Layout {
     }
 }
 
+/// The advertised peer URL of one node.
+pub fn peer_url(desired: &Desired, node: &Node) -> String {
+    Urls::new(desired, node).peer
+}
+
 /// The environment file of a start on an empty data directory.
 pub fn start_environment(initial_cluster: &str, token: &str, state: &str) -> String {
     render_environment(&BTreeMap::from([
@@ -169,7 +174,11 @@ fn environment(desired: &Desired, node: &Node, urls: &Urls) -> BTreeMap<String, 
 }
 
 fn variable(option: &str) -> String {
-    format!("ETCD_{}", option.to_uppercase().replace('-', "_"))
+    let name = option.chars().map(|c| match c {
+        '-' => '_',
+        c => c.to_ascii_uppercase(),
+    });
+    "ETCD_".chars().chain(name).collect()
 }
 
 fn authority_path() -> String {

@@ -487,7 +487,7 @@ fn unit(host: &mut Machine, verb: UnitVerb, layout: &Layout, now: i64) -> Result
                     member_id,
                     cluster_id,
                 });
-                host.peers = generation.initial_cluster;
+                host.peers = (*generation.initial_cluster).clone();
                 host.starts.push("bootstrap");
             } else {
                 host.starts.push("start");

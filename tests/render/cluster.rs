@@ -14,7 +14,7 @@ use quorate::observed::etcd::{EtcdAnswer, Member, MemberStatus};
 use quorate::observed::host::{DataDir, FilesystemFact, Os, PackageManager, UnitFact};
 use quorate::observed::marker::{Generation, Marker, Phase};
 use quorate::observed::{
-    ArchiveFact, EtcdState, HostFacts, HostState, MarkerState, Observed, OperatorFacts,
+    ArchiveFact, EtcdState, HostFacts, HostState, MarkerState, Observed, OperatorFacts, Table,
 };
 use quorate::plan::{Blocked, Goal, Intent, Plan};
 use quorate::runtime::{Content, FileWrite, Profile};
@@ -214,7 +214,7 @@ pub fn marker() -> Marker {
         generation: Generation {
             nonce: "5ca1ab1e".into(),
             token: "demo-1-5ca1ab1e".into(),
-            initial_cluster: BTreeMap::new(),
+            initial_cluster: Table::default(),
             phase: Phase::Complete,
         },
         cluster_id: Some(CLUSTER),
@@ -229,7 +229,7 @@ pub fn marker() -> Marker {
         packages: vec![],
         archive: None,
         authority: None,
-        addresses: BTreeMap::new(),
+        addresses: Table::default(),
         last_plan: None,
     }
 }

@@ -1,7 +1,7 @@
 //! The status of a cluster.
 
 use quorate::etcd::id::MemberId;
-use quorate::observed::certificate::parse_certificate;
+use quorate::observed::certificate::{FoundCertificate, parse_certificate};
 use quorate::observed::etcd::{Alarm, Member};
 use quorate::observed::host::{FileFact, FileStat};
 use quorate::observed::{EtcdState, HostFacts, HostState, HostUnknown, Observed};
@@ -173,7 +173,8 @@ fn days_of_the_first_certificate_to_expire() {
     let with = |number, days: [i64; 2]| {
         let mut facts = answering(number);
         for (name, days) in ["server", "peer"].iter().zip(days) {
-            let certificate = parse_certificate(&pem(days));
+            let certificate =
+                parse_certificate(&pem(days)).map(|facts| FoundCertificate::new(facts, None));
             let stat = FileStat {
                 certificate: Some(certificate),
                 ..FileStat::default()

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{CaFacts, CertificateFacts, PublicKeyKind, verify_issued_by};
+use super::{CaFacts, CertificateFacts, FoundCertificate, PublicKeyKind};
 use crate::desired::model::{KeyKind, Node};
 
 const DAY: i64 = 86_400;
@@ -210,47 +210,49 @@ fn differ(
     Ok(())
 }
 
-/// Every reason to issue `wanted` anew in place of what `found` says; none means that it stays.
-///
-/// A renewal is only a reason where it gains time: a certificate that ends with its authority
-/// stays as it is, and `renew_before` counts at most as half of the validity. Otherwise each run
-/// would issue again what the run before has issued.
-pub fn reasons_to_issue(
-    found: &CertificateFacts,
-    wanted: &Wanted,
-    ca: &CaFacts,
-    now: OffsetDateTime,
-) -> Vec<ReissueReason> {
-    let now = now.unix_timestamp();
-    let mut reasons = Vec::new();
-    reasons.extend(time_reason(found, wanted, ca, now));
-    if !verify_issued_by(found, &ca.current) {
-        reasons.push(ReissueReason::ForeignAuthority {
-            issuer: found.issuer.clone(),
-            former: ca.former.iter().any(|old| verify_issued_by(found, old)),
-        });
+impl FoundCertificate {
+    /// Every reason to issue `wanted` anew in place of this one; none means that it stays.
+    ///
+    /// A renewal is only a reason where it gains time: a certificate that ends with its authority
+    /// stays as it is, and `renew_before` counts at most as half of the validity. Otherwise each run
+    /// would issue again what the run before has issued.
+    pub fn reasons_to_issue(
+        &self,
+        wanted: &Wanted,
+        ca: &CaFacts,
+        now: OffsetDateTime,
+    ) -> Vec<ReissueReason> {
+        let found = &self.facts;
+        let now = now.unix_timestamp();
+        let mut reasons = Vec::from_iter(time_reason(found, wanted, ca, now));
+        if !self.is_signed_by(&ca.current) {
+            reasons.push(ReissueReason::ForeignAuthority {
+                issuer: found.issuer.clone(),
+                former: ca.former.iter().any(|old| self.is_signed_by(old)),
+            });
+        }
+        let (missing, extra) = difference(&wanted_names(&wanted.names), &found_names(found));
+        if !(missing.is_empty() && extra.is_empty()) {
+            reasons.push(ReissueReason::NamesDiffer { missing, extra });
+        }
+        let key = PublicKeyKind::Known(wanted.key);
+        if found.key != key {
+            reasons.push(ReissueReason::KeyKindDiffers {
+                found: found.key.clone(),
+                wanted: key,
+            });
+        }
+        let usages = wanted.profile.extended_key_usages();
+        let usages = usages.iter().map(|usage| (*usage).to_owned()).collect();
+        let (missing, mut extra) = difference(&usages, &found.extended_key_usages);
+        if found.is_ca {
+            extra.push("CA:TRUE".to_owned());
+        }
+        if !(missing.is_empty() && extra.is_empty()) {
+            reasons.push(ReissueReason::ProfileDiffers { missing, extra });
+        }
+        reasons
     }
-    let (missing, extra) = difference(&wanted_names(&wanted.names), &found_names(found));
-    if !(missing.is_empty() && extra.is_empty()) {
-        reasons.push(ReissueReason::NamesDiffer { missing, extra });
-    }
-    let key = PublicKeyKind::Known(wanted.key);
-    if found.key != key {
-        reasons.push(ReissueReason::KeyKindDiffers {
-            found: found.key.clone(),
-            wanted: key,
-        });
-    }
-    let usages = wanted.profile.extended_key_usages();
-    let usages = usages.iter().map(|usage| (*usage).to_owned()).collect();
-    let (missing, mut extra) = difference(&usages, &found.extended_key_usages);
-    if found.is_ca {
-        extra.push("CA:TRUE".to_owned());
-    }
-    if !(missing.is_empty() && extra.is_empty()) {
-        reasons.push(ReissueReason::ProfileDiffers { missing, extra });
-    }
-    reasons
 }
 
 fn time_reason(

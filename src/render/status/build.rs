@@ -323,6 +323,6 @@ fn days_left(facts: &HostFacts, layout: &Layout, now: i64) -> Option<i64> {
         .filter(|file| matches!(file.content, Content::Certificate(_)))
         .filter_map(|file| facts.files.get(&file.path).and_then(FileFact::file))
         .filter_map(|stat| stat.certificate.as_ref()?.as_ref().ok())
-        .map(|certificate| (certificate.not_after - now).div_euclid(DAY))
+        .map(|certificate| (certificate.facts.not_after - now).div_euclid(DAY))
         .min()
 }

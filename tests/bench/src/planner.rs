@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use quorate::action::ActionKind;
 use quorate::desired::{self, Desired};
 use quorate::etcd::wal::WalIdentity;
+use quorate::observed::certificate::FoundCertificate;
 use quorate::observed::etcd::{EtcdAnswer, Member, MemberStatus};
 use quorate::observed::host::{
     BinaryFact, DataDir, FileFact, FileStat, FilesystemFact, Listener, Os, UnitFact,
@@ -145,14 +146,22 @@ impl World {
             for profile in [Profile::Server, Profile::Peer] {
                 let names = pki::member_names(node);
                 let issued = pki::issue(&authority, profile, &names, leaf.key, leaf.validity, now)?;
-                pairs.insert(profile, stat(0o644, "root", Some(Ok(issued.facts))));
+                let found = FoundCertificate::new(issued.facts, Some(&facts));
+                pairs.insert(profile, stat(0o644, "root", Some(Ok(found))));
             }
             certificates.insert(node.name.clone(), pairs);
         }
         let binaries =
             ["etcd", "etcdctl", "etcdutl"].map(|name| (name.to_owned(), DIGEST.to_owned()));
         Ok(Self {
-            authority: stat(0o644, "root", Some(Ok(facts.current.clone()))),
+            authority: stat(
+                0o644,
+                "root",
+                Some(Ok(FoundCertificate::new(
+                    facts.current.clone(),
+                    Some(&facts),
+                ))),
+            ),
             operator: OperatorFacts {
                 archives: BTreeMap::from([(
                     "amd64".to_owned(),
