@@ -15,7 +15,7 @@ use crate::{Error, Result, registers};
 /// For one answer of a member.
 const ANSWER: Duration = Duration::from_secs(10);
 /// For a member to have what the others have.
-const CATCH_UP: Duration = Duration::from_secs(20);
+const CATCH_UP: Duration = Duration::from_secs(10);
 /// Keys of one answer; gRPC bounds its size.
 const PAGE: usize = 20_000;
 /// Lost keys that are named one by one.
@@ -41,6 +41,15 @@ pub enum Finding {
         count: usize,
         /// The first of them.
         keys: Vec<String>,
+    },
+    /// A member that does not get what the others have.
+    Behind {
+        /// The member.
+        member: String,
+        /// The revision that it is at.
+        revision: i64,
+        /// The revision that another is at.
+        cluster: i64,
     },
     /// Hashes of the key space at one revision, by member, that are not all the same.
     Diverged {
@@ -69,6 +78,11 @@ impl std::fmt::Display for Finding {
                 f,
                 "{member} has {count} keys that were never written: {keys:?}"
             ),
+            Self::Behind {
+                member,
+                revision,
+                cluster,
+            } => write!(f, "{member} stays at revision {revision} of {cluster}"),
             Self::Diverged { revision, hashes } => {
                 write!(f, "the members differ at revision {revision}: {hashes:?}")
             }
@@ -82,7 +96,7 @@ impl std::fmt::Display for Finding {
 /// revision, and the registers were linearizable.
 ///
 /// # Errors
-/// When a member does not answer, or does not catch up.
+/// When a member does not answer.
 pub fn check(lab: &Lab, members: &[Endpoint], run: &Run) -> Result<Vec<Finding>> {
     runtime(lab)?.block_on(async {
         let mut findings = Vec::new();
@@ -90,12 +104,22 @@ pub fn check(lab: &Lab, members: &[Endpoint], run: &Run) -> Result<Vec<Finding>>
         for member in members {
             clients.push((member, member.client(ANSWER).await?));
         }
-        let (last, revision) = barrier(&mut clients, run).await?;
+        let (last, newest) = barrier(&mut clients, run).await?;
+        let mut common = newest;
         for (member, client) in &mut clients {
-            let found = catch_up_and_list(client, &member.name, &run.prefix, revision).await?;
+            let revision = catch_up(client, &member.name, newest).await?;
+            if revision < newest {
+                findings.push(Finding::Behind {
+                    member: member.name.clone(),
+                    revision,
+                    cluster: newest,
+                });
+                common = common.min(revision);
+            }
+            let found = list(client, &member.name, &run.prefix).await?;
             findings.extend(compare(&member.name, run, &found));
         }
-        findings.extend(compare_hashes(&mut clients, revision).await?);
+        findings.extend(compare_hashes(&mut clients, common).await?);
         let wrong = registers::violations(run, &last);
         findings.extend(wrong.into_iter().map(Finding::NotLinearizable));
         Ok(findings)
@@ -189,13 +213,8 @@ async fn barrier(
     Ok((last, newest))
 }
 
-/// The keys of a run as one member itself has them, once it is at the revision.
-async fn catch_up_and_list(
-    client: &mut Client,
-    member: &str,
-    prefix: &str,
-    revision: i64,
-) -> Result<HashSet<String>> {
+/// Waits until a member itself is at a revision; the one that it is at in the end.
+async fn catch_up(client: &mut Client, member: &str, revision: i64) -> Result<i64> {
     let begun = Instant::now();
     loop {
         let options = GetOptions::new().with_count_only().with_serializable();
@@ -203,15 +222,15 @@ async fn catch_up_and_list(
         let at = answer
             .header()
             .map_or(0, etcd_client::ResponseHeader::revision);
-        if at >= revision {
-            break;
-        }
-        if begun.elapsed() > CATCH_UP {
-            let why = format!("is at revision {at}, and the cluster at {revision}");
-            return Err(Error::Silent(member.to_owned(), why));
+        if at >= revision || begun.elapsed() > CATCH_UP {
+            return Ok(at);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// The keys of a run as one member itself has them.
+async fn list(client: &mut Client, member: &str, prefix: &str) -> Result<HashSet<String>> {
     let mut found = HashSet::new();
     let mut from = format!("{prefix}k/");
     let end = format!("{prefix}k0");

@@ -18,8 +18,6 @@ pub(crate) struct Shared {
     pub(crate) load: Load,
     /// The start of the run.
     pub(crate) epoch: Instant,
-    /// Acknowledged writes of all clients so far.
-    pub(crate) acknowledged: AtomicU64,
 }
 
 pub(crate) struct Worker {
@@ -28,6 +26,8 @@ pub(crate) struct Worker {
     /// Index of the client in the run.
     pub(crate) number: usize,
     pub(crate) stop: Arc<AtomicBool>,
+    /// Acknowledged writes so far.
+    pub(crate) acknowledged: Arc<AtomicU64>,
 }
 
 impl Worker {
@@ -58,7 +58,7 @@ impl Worker {
                 reply,
             };
             if operation.is_acknowledged_write() {
-                self.shared.acknowledged.fetch_add(1, Ordering::Relaxed);
+                self.acknowledged.fetch_add(1, Ordering::Relaxed);
             }
             operations.push(operation);
             match reply {

@@ -1,5 +1,6 @@
 //! Clients in a lab's network, one for each endpoint, which may come and go.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -58,6 +59,7 @@ impl Load {
 struct Client {
     life: ClientLife,
     stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
     task: Option<JoinHandle<Vec<Operation>>>,
 }
 
@@ -79,7 +81,6 @@ impl Writers {
             shared: Arc::new(Shared {
                 load,
                 epoch: Instant::now(),
-                acknowledged: AtomicU64::new(0),
             }),
             clients: Vec::new(),
         })
@@ -92,11 +93,13 @@ impl Writers {
     pub fn add(&mut self, endpoint: &Endpoint) -> Result<()> {
         self.remove(&endpoint.name);
         let stop = Arc::new(AtomicBool::new(false));
+        let acknowledged = Arc::new(AtomicU64::new(0));
         let worker = Worker {
             shared: Arc::clone(&self.shared),
             endpoint: endpoint.clone(),
             number: self.clients.len(),
             stop: Arc::clone(&stop),
+            acknowledged: Arc::clone(&acknowledged),
         };
         let patience = self.shared.load.patience;
         let client = self.runtime.block_on(endpoint.client(patience))?;
@@ -106,6 +109,7 @@ impl Writers {
                 ended: Duration::MAX,
             },
             stop,
+            acknowledged,
             task: Some(self.runtime.spawn(worker.work(client))),
         });
         Ok(())
@@ -127,10 +131,18 @@ impl Writers {
         self.shared.epoch.elapsed()
     }
 
-    /// Writes that were acknowledged until now.
+    /// Writes that were acknowledged until now, by endpoint; of those at work only.
     #[must_use]
-    pub fn acknowledged(&self) -> u64 {
-        self.shared.acknowledged.load(Ordering::Relaxed)
+    pub fn acknowledged(&self) -> BTreeMap<String, u64> {
+        let working = |client: &&Client| !client.stop.load(Ordering::Acquire);
+        self.clients
+            .iter()
+            .filter(working)
+            .map(|client| {
+                let count = client.acknowledged.load(Ordering::Relaxed);
+                (client.life.endpoint.clone(), count)
+            })
+            .collect()
     }
 
     /// Ends all clients, after what they are waiting for.
