@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::{Gate, Margin};
+use crate::action::{Gate, Margin, MembershipChange};
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::observed::etcd::{ClusterView, MemberStatus};
 
@@ -31,6 +31,14 @@ pub enum Unsafe {
     TooSmall(Margin),
     /// A member could not be shown to be healthy.
     Unhealthy(MemberId, String),
+    /// A learner is under way: one membership change at a time (Q2).
+    LearnerUnderWay(MemberId),
+    /// No member has this peer URL.
+    NoSuchMember(String),
+    /// A member has not kept up for long enough.
+    Unsettled(MemberId),
+    /// The data would be taken from a member of the cluster.
+    StillAMember(MemberId),
 }
 
 impl fmt::Display for Unsafe {
@@ -52,6 +60,14 @@ impl fmt::Display for Unsafe {
                 margin.voters
             ),
             Self::Unhealthy(member, why) => write!(f, "member {member} is not healthy: {why}"),
+            Self::LearnerUnderWay(member) => write!(f, "learner {member} is still under way"),
+            Self::NoSuchMember(url) => write!(f, "no member has the peer URL {url}"),
+            Self::Unsettled(member) => write!(
+                f,
+                "member {member} has not answered healthy for {} s yet",
+                SETTLED_MS / 1000
+            ),
+            Self::StillAMember(member) => write!(f, "member {member} is still in the membership"),
         }
     }
 }
@@ -133,6 +149,117 @@ pub fn may_stop(
     Err(Unsafe::QuorumLost(margin))
 }
 
+/// Milliseconds for which voters have to have answered healthy before the membership changes: etcd itself asks for
+/// connections of more than 5 s (Q14; playbook section 1).
+pub const SETTLED_MS: u64 = 6_000;
+
+/// Q1, Q2, Q14: whether the membership may change in this way. `settled` tells whether a voter has answered healthy for
+/// long enough. The margin is that around the change.
+pub fn may_change(
+    view: &ClusterView,
+    change: &MembershipChange,
+    settled: &dyn Fn(MemberId) -> bool,
+) -> Result<Margin, Unsafe> {
+    if view.cluster_ids.len() > 1 {
+        return Err(Unsafe::SeveralClusters(view.cluster_ids.clone()));
+    }
+    if view.members.is_empty() {
+        return Err(Unsafe::MembershipUnknown);
+    }
+    let by_url = |url: &String| {
+        view.members
+            .iter()
+            .find(|member| member.peer_urls.contains(url))
+    };
+    let voters: Vec<MemberId> = view.voters().map(|member| member.id).collect();
+    let healthy: Vec<MemberId> = voters
+        .iter()
+        .copied()
+        .filter(|id| unhealthy(view, *id).is_none())
+        .collect();
+    let mut margin = Margin {
+        voters: voters.len(),
+        before: healthy.len(),
+        during: healthy.len(),
+        needs: quorum(voters.len()),
+    };
+    let all_settled = |except: Option<MemberId>| {
+        for id in voters.iter().filter(|id| Some(**id) != except) {
+            if let Some(why) = unhealthy(view, *id) {
+                return Err(Unsafe::Unhealthy(*id, why));
+            }
+            if !settled(*id) {
+                return Err(Unsafe::Unsettled(*id));
+            }
+        }
+        Ok(())
+    };
+    match change {
+        MembershipChange::Add(url) => {
+            // Added by a run that was cut off: nothing is changed any more.
+            if by_url(url).is_some() {
+                return Ok(margin);
+            }
+            if let Some(learner) = view.members.iter().find(|member| member.is_learner) {
+                return Err(Unsafe::LearnerUnderWay(learner.id));
+            }
+            all_settled(None)?;
+        }
+        MembershipChange::Promote(url) => {
+            let Some(learner) = by_url(url) else {
+                return Err(Unsafe::NoSuchMember(url.clone()));
+            };
+            if !learner.is_learner {
+                return Ok(margin);
+            }
+            if let Some(why) = unhealthy(view, learner.id) {
+                return Err(Unsafe::Unhealthy(learner.id, why));
+            }
+            all_settled(None)?;
+            margin.needs = quorum(voters.len() + 1);
+        }
+        MembershipChange::Remove(id) => {
+            let Some(member) = view.member(*id) else {
+                return Ok(margin);
+            };
+            if margin.before < margin.needs {
+                return Err(Unsafe::QuorumLost(margin));
+            }
+            if member.is_learner {
+                return Ok(margin);
+            }
+            let left: Vec<MemberId> = healthy
+                .iter()
+                .copied()
+                .filter(|other| other != id)
+                .collect();
+            margin.during = left.len();
+            margin.needs = quorum(voters.len().saturating_sub(1));
+            if margin.during < margin.needs {
+                return Err(Unsafe::QuorumLost(margin));
+            }
+            if healthy.contains(id) {
+                all_settled(Some(*id))?;
+            } else if let Some(young) = left.iter().find(|other| !settled(**other)) {
+                // Others may be down as well and wait for their own removal: those that carry the quorum count.
+                return Err(Unsafe::Unsettled(*young));
+            }
+        }
+    }
+    Ok(margin)
+}
+
+/// Q7: data is moved only when its member has no place in the membership.
+pub fn may_set_aside(view: &ClusterView, member: MemberId) -> Result<(), Unsafe> {
+    if view.members.is_empty() {
+        return Err(Unsafe::MembershipUnknown);
+    }
+    match view.member(member) {
+        Some(_) => Err(Unsafe::StillAMember(member)),
+        None => Ok(()),
+    }
+}
+
 /// Whether a gate has passed; `Err` says what it still waits for.
 pub fn gate(view: &ClusterView, gate: &Gate) -> Result<(), String> {
     match gate {
@@ -167,6 +294,37 @@ pub fn gate(view: &ClusterView, gate: &Gate) -> Result<(), String> {
         }
         Gate::Member(_) if view.cluster_ids.len() > 1 => {
             Err(Unsafe::SeveralClusters(view.cluster_ids.clone()).to_string())
+        }
+        Gate::Joined { peer_url, voter } => {
+            let Some(member) = view
+                .members
+                .iter()
+                .find(|member| member.peer_urls.contains(peer_url))
+            else {
+                return Err(Unsafe::NoSuchMember(peer_url.clone()).to_string());
+            };
+            if *voter && member.is_learner {
+                return Err(format!("member {} is still a learner", member.id));
+            }
+            unhealthy(view, member.id)
+                .map_or(Ok(()), |why| Err(format!("member {}: {why}", member.id)))
+        }
+        Gate::Removed(id) => {
+            if view.members.is_empty() {
+                return Err(Unsafe::MembershipUnknown.to_string());
+            }
+            if view.member(*id).is_some() {
+                return Err(format!("member {id} is still in the membership"));
+            }
+            let voters: Vec<MemberId> = view.voters().map(|member| member.id).collect();
+            let healthy = voters
+                .iter()
+                .filter(|id| unhealthy(view, **id).is_none())
+                .count();
+            if healthy < quorum(voters.len()) {
+                return Err(format!("{healthy} of {} voters are healthy", voters.len()));
+            }
+            Ok(())
         }
         Gate::Member(member) => {
             unhealthy(view, *member).map_or(Ok(()), |why| Err(format!("member {member}: {why}")))

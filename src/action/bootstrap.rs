@@ -42,46 +42,72 @@ impl Kind for Bootstrap {
         true
     }
     fn operations(&self, run: &RunFacts) -> Vec<Operation> {
-        let unit = || self.unit.clone();
-        let drop_in_dir = parent(&self.drop_in.path);
-        let mut operations = vec![
-            Operation::AssertNoWal(self.wal_dir.clone()),
-            // An earlier attempt may still be starting, with facts that are no longer those of this bootstrap.
-            Operation::Unit(UnitVerb::Stop, unit()),
-            Operation::AssertNoWal(self.wal_dir.clone()),
-            Operation::MoveAside {
-                from: self.leftover.0.clone(),
-                to: self.leftover.1.clone(),
+        let environment =
+            crate::runtime::start_environment(&self.initial_cluster, &self.token, "new");
+        first_start(
+            &FirstStart {
+                unit: &self.unit,
+                environment,
+                drop_in: &self.drop_in,
+                wal_dir: &self.wal_dir,
+                leftover: &self.leftover,
+                marker: &self.marker,
             },
-            Operation::MakeDirectory(root_directory(
-                parent(&self.drop_in.environment_path),
-                // The locks are in there, and who can open a lock can hold it.
-                0o700,
-            )),
-            Operation::MakeDirectory(root_directory(drop_in_dir.clone(), 0o755)),
-            Operation::WriteFile(root_file(
-                &self.drop_in.environment_path,
-                crate::runtime::start_environment(&self.initial_cluster, &self.token, "new"),
-            )),
-            Operation::WriteFile(root_file(&self.drop_in.path, self.drop_in.text.clone())),
-            Operation::Unit(UnitVerb::Enable, unit()),
-            Operation::Unit(UnitVerb::DaemonReload, unit()),
-            Operation::Unit(UnitVerb::ResetFailed, unit()),
-            Operation::Unit(UnitVerb::Start, unit()),
-            // The same script lifts the assertion and puts it back, so that an operator who is cut off in between
-            // leaves no host on which a member could start empty again.
-            Operation::AwaitWal {
-                dir: self.wal_dir.clone(),
-                unit: unit(),
-            },
-            Operation::RemoveFile(self.drop_in.path.clone()),
-            Operation::RemoveFile(self.drop_in.environment_path.clone()),
-            Operation::RemoveDirectory(drop_in_dir),
-            Operation::Unit(UnitVerb::DaemonReload, unit()),
-        ];
-        operations.extend(super::marker::write(&self.marker, run));
-        operations
+            run,
+        )
     }
+}
+
+/// A start on an empty data directory, of a bootstrap or right after a `member add` (Q11).
+pub(super) struct FirstStart<'a> {
+    pub unit: &'a str,
+    pub environment: String,
+    pub drop_in: &'a StartDropIn,
+    pub wal_dir: &'a str,
+    pub leftover: &'a (String, String),
+    pub marker: &'a Marker,
+}
+
+pub(super) fn first_start(start: &FirstStart<'_>, run: &RunFacts) -> Vec<Operation> {
+    let unit = || start.unit.to_owned();
+    let drop_in_dir = parent(&start.drop_in.path);
+    let mut operations = vec![
+        Operation::AssertNoWal(start.wal_dir.to_owned()),
+        // An earlier attempt may still be starting, with facts that are no longer those of this start.
+        Operation::Unit(UnitVerb::Stop, unit()),
+        Operation::AssertNoWal(start.wal_dir.to_owned()),
+        Operation::MoveAside {
+            from: start.leftover.0.clone(),
+            to: start.leftover.1.clone(),
+        },
+        Operation::MakeDirectory(root_directory(
+            parent(&start.drop_in.environment_path),
+            // The locks are in there, and who can open a lock can hold it.
+            0o700,
+        )),
+        Operation::MakeDirectory(root_directory(drop_in_dir.clone(), 0o755)),
+        Operation::WriteFile(root_file(
+            &start.drop_in.environment_path,
+            start.environment.clone(),
+        )),
+        Operation::WriteFile(root_file(&start.drop_in.path, start.drop_in.text.clone())),
+        Operation::Unit(UnitVerb::Enable, unit()),
+        Operation::Unit(UnitVerb::DaemonReload, unit()),
+        Operation::Unit(UnitVerb::ResetFailed, unit()),
+        Operation::Unit(UnitVerb::Start, unit()),
+        // The same script lifts the assertion and puts it back, so that an operator who is cut off in between
+        // leaves no host on which a member could start empty again.
+        Operation::AwaitWal {
+            dir: start.wal_dir.to_owned(),
+            unit: unit(),
+        },
+        Operation::RemoveFile(start.drop_in.path.clone()),
+        Operation::RemoveFile(start.drop_in.environment_path.clone()),
+        Operation::RemoveDirectory(drop_in_dir),
+        Operation::Unit(UnitVerb::DaemonReload, unit()),
+    ];
+    operations.extend(super::marker::write(start.marker, run));
+    operations
 }
 
 fn parent(path: &str) -> String {

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Operation, RunFacts, UnitVerb, Verb};
+use super::{Kind, Operation, Precondition, RunFacts, UnitVerb, Verb};
+use crate::etcd::id::MemberId;
+use crate::observed::host::PackageManager;
 use crate::observed::marker;
 
 /// Stops and disables the unit.
@@ -19,6 +21,9 @@ pub struct SetAside {
     pub moves: Vec<(String, String)>,
     /// Trees to delete instead.
     pub purge: Vec<String>,
+    /// The member whose data it is, where the cluster lives on: it must not be one any more.
+    #[serde(default)]
+    pub member: Option<MemberId>,
 }
 
 /// Removes files, binaries, unit, directories, user and, last, the marker.
@@ -36,6 +41,8 @@ pub struct Clean {
     pub user: Option<String>,
     /// Packages that we installed.
     pub packages: Vec<String>,
+    /// What removes them.
+    pub manager: PackageManager,
 }
 
 impl Kind for Stop {
@@ -78,6 +85,10 @@ impl Kind for SetAside {
             format!("DELETE {}", self.purge.join(", "))
         }
     }
+    fn precondition(&self) -> Precondition {
+        self.member
+            .map_or(Precondition::None, Precondition::NotAMember)
+    }
     fn operations(&self, _: &RunFacts) -> Vec<Operation> {
         self.moves
             .iter()
@@ -103,7 +114,10 @@ impl Kind for Clean {
     fn operations(&self, run: &RunFacts) -> Vec<Operation> {
         let mut operations: Vec<Operation> = Vec::new();
         if !self.packages.is_empty() {
-            operations.push(Operation::RemovePackages(self.packages.clone()));
+            operations.push(Operation::RemovePackages {
+                manager: self.manager,
+                names: self.packages.clone(),
+            });
         }
         operations.push(Operation::DropPrevious(self.files.clone()));
         let parents: std::collections::BTreeSet<String> = self

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Operation, RunFacts, Verb};
+use crate::observed::host::PackageManager;
 
 /// What a staged binary is called until its member's restart switches it: `.etcd.quorate-staged`.
 pub const STAGED_PREFIX: &str = ".";
@@ -35,6 +36,8 @@ pub enum Source {
     },
     /// Packages at exact versions.
     Packages {
+        /// What installs them.
+        manager: PackageManager,
         /// Name and version of each.
         packages: Vec<(String, String)>,
         /// Unit that the package would start.
@@ -96,7 +99,12 @@ impl Kind for Install {
                     Operation::Sweep(vec![self.bin_dir.clone()]),
                 ]
             }
-            Source::Packages { packages, unit } => vec![Operation::InstallPackages {
+            Source::Packages {
+                manager,
+                packages,
+                unit,
+            } => vec![Operation::InstallPackages {
+                manager: *manager,
                 packages: packages.clone(),
                 unit: unit.clone(),
             }],

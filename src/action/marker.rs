@@ -60,6 +60,9 @@ impl Kind for Record {
             None => "write down the host's state".into(),
         }
     }
+    fn reads_membership(&self) -> bool {
+        self.marker.member_id.is_none()
+    }
     fn operations(&self, run: &RunFacts) -> Vec<Operation> {
         let mut operations = Vec::new();
         if !self.settled.is_empty() {
@@ -83,6 +86,14 @@ pub(super) fn journal(what: &str, run: &RunFacts) -> Operation {
 /// The operations that write a marker.
 pub(super) fn write(marker: &Marker, run: &RunFacts) -> Vec<Operation> {
     let mut marker = marker.clone();
+    if let (None, Some(url)) = (marker.member_id, &marker.peer_url) {
+        // What `member add` gave it is known since then only.
+        let added = run
+            .members
+            .iter()
+            .find(|member| member.peer_urls.contains(url));
+        marker.member_id = added.map(|member| member.id);
+    }
     if marker.authority.is_none() {
         marker.authority.clone_from(&run.authority);
     }

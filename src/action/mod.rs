@@ -1,15 +1,20 @@
 //! Actions: what a plan is made of. Each kind is data in a file of its own that answers: what does it do, what does
 //! it disturb, which operations is it made of, how is it undone.
 
+pub mod add;
 pub mod bootstrap;
 pub mod configure;
 pub mod destroy;
 pub mod form;
 pub mod install;
+pub mod join;
 pub mod marker;
 pub mod operation;
 pub mod prepare;
+pub mod promote;
+pub mod remove;
 pub mod restart;
+pub mod snapshot;
 pub mod start;
 pub mod unit;
 
@@ -117,7 +122,7 @@ pub enum Verb {
 }
 
 /// What has to hold, on fresh facts, before a step may run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Precondition {
     /// Nothing beyond what was planned.
     None,
@@ -128,6 +133,21 @@ pub enum Precondition {
         /// Whether the operator accepted an interruption.
         allow_downtime: bool,
     },
+    /// The membership may change in this way: every voter has answered healthy for long enough (Q1, Q14).
+    MayChange(MembershipChange),
+    /// The member whose data is moved has no place in the membership any more (Q7).
+    NotAMember(crate::etcd::id::MemberId),
+}
+
+/// A change of the membership.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MembershipChange {
+    /// A learner with this peer URL joins.
+    Add(String),
+    /// The learner with this peer URL becomes a voter.
+    Promote(String),
+    /// This member goes.
+    Remove(crate::etcd::id::MemberId),
 }
 
 /// What has to come true, after a step, before anything else may go on (Q2).
@@ -144,6 +164,15 @@ pub enum Gate {
     },
     /// This member is back: same cluster, has a leader, has caught up, reports no error.
     Member(crate::etcd::id::MemberId),
+    /// The member with this peer URL answers and has caught up, with or without a vote.
+    Joined {
+        /// Its peer URL.
+        peer_url: String,
+        /// Whether it has to have a vote.
+        voter: bool,
+    },
+    /// This member is gone from the membership, and the voters that are left have a quorum.
+    Removed(crate::etcd::id::MemberId),
 }
 
 /// Run-time facts that operations may write down; never a choice.
@@ -157,6 +186,8 @@ pub struct RunFacts {
     pub at: String,
     /// sha256 of the certificate of the managed authority, which may be younger than the plan.
     pub authority: Option<String>,
+    /// The membership, read linearizably just before; empty for actions that do not ask for it.
+    pub members: Vec<crate::observed::etcd::Member>,
 }
 
 /// The kinds of action.
@@ -177,6 +208,16 @@ pub enum ActionKind {
     Bootstrap(bootstrap::Bootstrap),
     /// Waits until the bootstrap is a cluster.
     Form(form::Form),
+    /// Saves and verifies a snapshot before a risky step.
+    Snapshot(snapshot::Snapshot),
+    /// Adds a member to the membership, as a learner.
+    Add(add::Add),
+    /// First start of a member that was added.
+    Join(join::Join),
+    /// Gives a learner its vote.
+    Promote(promote::Promote),
+    /// Removes a member from the membership.
+    Remove(remove::Remove),
     /// Unmasks and enables the unit.
     Enable(unit::Enable),
     /// Starts a member that has its data.
@@ -215,6 +256,10 @@ pub trait Kind {
     fn is_member_action(&self) -> bool {
         false
     }
+    /// Whether [`RunFacts::members`] has to be read before its operations are derived.
+    fn reads_membership(&self) -> bool {
+        false
+    }
     /// What it is made of.
     fn operations(&self, run: &RunFacts) -> Vec<Operation>;
     /// How it is taken back when its gate does not pass.
@@ -234,6 +279,11 @@ impl ActionKind {
             Self::Configure(kind) => kind,
             Self::Bootstrap(kind) => kind,
             Self::Form(kind) => kind,
+            Self::Snapshot(kind) => kind,
+            Self::Add(kind) => kind,
+            Self::Join(kind) => kind,
+            Self::Promote(kind) => kind,
+            Self::Remove(kind) => kind,
             Self::Enable(kind) => kind,
             Self::Start(kind) => kind,
             Self::Restart(kind) => kind,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::etcd::id::MemberId;
+use crate::observed::host::PackageManager;
 use crate::runtime::{Directory, FileWrite};
 
 /// One thing to do on the host of an action. Consecutive operations travel as one script.
@@ -43,13 +44,20 @@ pub enum Operation {
     },
     /// Installs packages at an exact version and keeps the distribution from starting or upgrading anything (Q19).
     InstallPackages {
+        /// What installs them.
+        manager: PackageManager,
         /// `name` and exact version of each.
         packages: Vec<(String, String)>,
         /// Unit that the package would start.
         unit: String,
     },
     /// Removes packages that we installed.
-    RemovePackages(Vec<String>),
+    RemovePackages {
+        /// What removes them.
+        manager: PackageManager,
+        /// Their names.
+        names: Vec<String>,
+    },
     /// A verb of systemctl.
     Unit(UnitVerb, String),
     /// Fails if a `*.wal` file exists in the directory.
@@ -84,6 +92,14 @@ pub enum Operation {
     Journal(String),
     /// Moves leadership away from a member, if it leads.
     MoveLeader(MemberId),
+    /// Adds a learner with this peer URL, unless a member has it already.
+    AddLearner(String),
+    /// Promotes the learner with this peer URL, through the leader, unless it is a voter already.
+    Promote(String),
+    /// Removes a member by ID (Q6), unless it is gone already.
+    RemoveMember(MemberId),
+    /// Saves a snapshot on the operator's side and verifies it (Q13).
+    SaveSnapshot,
 }
 
 /// Verbs of systemctl.

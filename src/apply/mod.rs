@@ -2,6 +2,7 @@
 
 pub mod lock;
 mod materials;
+mod membership;
 pub mod perform;
 pub mod script;
 
@@ -97,24 +98,23 @@ pub async fn run(
                     else {
                         continue;
                     };
-                    let kind = action.kind.as_kind();
-                    let operations = if matches!(command, Command::Undo(_)) {
+                    let undo = matches!(command, Command::Undo(_));
+                    if undo {
                         let why = scheduler.undoing(id).unwrap_or_default();
                         (context.sink)(&Event::Undoing {
                             id: id.clone(),
                             why,
                         });
-                        kind.undo()
                     } else {
                         since.insert(id.clone(), now());
                         (context.sink)(&Event::Started(Step::from(&action)));
-                        kind.operations(facts)
-                    };
+                    }
+                    let facts = facts.clone();
                     let (context, events, id) = (context.clone(), events.clone(), id.clone());
                     tokio::spawn(async move {
                         // A fault of ours must end the action, not leave the run waiting with the lock.
                         let work = tokio::spawn(async move {
-                            perform::operations(&context, &action, operations).await
+                            perform::action(&context, &action, facts, undo).await
                         });
                         let result = work
                             .await

@@ -6,9 +6,9 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use super::materials::Issuer;
-use super::script::{self, Step};
-use super::{Event, Sink};
-use crate::action::{Action, ActionId, Operation};
+use super::script::{self, EtcdCall, Step};
+use super::{Event, Sink, membership};
+use crate::action::{Action, ActionId, Operation, RunFacts};
 use crate::desired::model::Desired;
 use crate::etcd::id::MemberId;
 use crate::observe::shell::word;
@@ -40,22 +40,39 @@ pub struct Context {
     pub run_id: String,
     /// Where events go.
     pub sink: Sink,
+    /// Directory for snapshots, made when it is needed.
+    pub snapshots: std::path::PathBuf,
+}
+
+/// Performs an action or its undo.
+pub async fn action(
+    context: &Context,
+    action: &Action,
+    mut facts: RunFacts,
+    undo: bool,
+) -> Result<(), String> {
+    if undo {
+        let undo = action.kind.as_kind().undo();
+        return operations(context, action, undo).await;
+    }
+    if action.kind.as_kind().reads_membership() {
+        facts.members = membership::members(context).await?;
+    }
+    let all = action.kind.as_kind().operations(&facts);
+    operations(context, action, all).await
 }
 
 /// Performs operations in order and stops at the first that fails.
-pub async fn operations(
+async fn operations(
     context: &Context,
     action: &Action,
     operations: Vec<Operation>,
 ) -> Result<(), String> {
-    let Some(node) = &action.node else {
-        return Ok(());
-    };
     if operations.is_empty() {
         return Ok(());
     }
     let steps = {
-        let (context, node) = (context.clone(), node.clone());
+        let (context, node) = (context.clone(), action.node.clone().unwrap_or_default());
         // Issuing RSA keys takes its time, and a prompt may ask for a passphrase.
         tokio::task::spawn_blocking(move || {
             let mut issuer = Issuer::new(&context.desired, &node, &context.operator);
@@ -64,21 +81,27 @@ pub async fn operations(
         .await
         .map_err(|error| error.to_string())??
     };
-    let host = context
-        .fleet
-        .host(node)
-        .await
-        .map_err(|unknown| unknown.detail().to_owned())?;
     for step in steps {
         match step {
-            Step::Script(text) => run_script(&host, text.expose_secret()).await?,
+            Step::Script(text) => {
+                run_script(&host(context, action).await?, text.expose_secret()).await?
+            }
             Step::Upload { sha256, arch, to } => {
+                let host = host(context, action).await?;
                 upload(context, &host, &action.id, (&sha256, &arch), to).await?;
             }
-            Step::MoveLeader(member) => move_leader(context, member).await?,
+            Step::Etcd(EtcdCall::MoveLeader(member)) => move_leader(context, member).await?,
+            Step::Etcd(call) => membership::perform(context, &call).await?,
         }
     }
     Ok(())
+}
+
+/// The host of an action. What only talks to etcd does not ask for it: its host may be gone for ever.
+async fn host(context: &Context, action: &Action) -> Result<Host, String> {
+    let node = action.node.as_deref().unwrap_or_default();
+    let host = context.fleet.host(node).await;
+    host.map_err(|unknown| unknown.detail().to_owned())
 }
 
 /// Why a member that is waited for will not come: its unit crashes again and again, or has given up.

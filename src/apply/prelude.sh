@@ -168,14 +168,13 @@ q_switch() {
 }
 # Q19: the package must not start a member of its own, nor be upgraded behind our back.
 q_packages() {
-  q_unit=$1 q_specs='' q_names=''
-  shift
+  q_manager=$1 q_unit=$2 q_specs='' q_names=''
+  shift 2
   export DEBIAN_FRONTEND=noninteractive
   while [ "$#" -ge 2 ]; do
-    q_version=$2
-    if command -v apt-get >/dev/null; then
+    if [ "$q_manager" = apt-get ]; then
       q_found=$(apt-cache madison "$1" | while IFS='| ' read -r _ q_v _; do
-        case $q_v in "$2"|"$2"[-+~]*) printf '%s' "$q_v"; break ;; esac
+        case " $q_v ${q_v#*:} " in *" $2 "*|*" $2"[-+~]*) printf '%s' "$q_v"; break ;; esac
       done)
       if [ -z "$q_found" ]; then printf 'no version %s of package %s is available: run apt-get update, or set package_version\n' "$2" "$1" >&2; return 74; fi
       q_specs="$q_specs $1=$q_found"
@@ -185,9 +184,14 @@ q_packages() {
     q_names="$q_names $1"
     shift 2
   done
+  # Without repositories it answers even where one of them does not.
+  if [ "$q_manager" != apt-get ] && ! "$q_manager" -q --disablerepo='*' versionlock list >/dev/null 2>&1; then
+    printf "%s has no versionlock plugin, without which its updates would replace etcd: install the plugin (dnf install 'dnf-command(versionlock)', or yum install yum-plugin-versionlock)\n" "$q_manager" >&2
+    return 75
+  fi
   q_masked=$q_unit
   systemctl mask --runtime -q "$q_unit" || :
-  if command -v apt-get >/dev/null; then
+  if [ "$q_manager" = apt-get ]; then
     # One of ours is of a run that was killed.
     if [ ! -e "$q_policy" ] || grep -qs '^# quorate$' "$q_policy"; then
       printf '#!/bin/sh\n# quorate\nexit 101\n' >"$q_policy"
@@ -199,21 +203,26 @@ q_packages() {
     # shellcheck disable=SC2086
     apt-mark hold $q_names >/dev/null
   else
-    q_manager=$(command -v dnf || command -v yum)
     # shellcheck disable=SC2086
-    "$q_manager" install -y $q_specs >&2
+    if ! "$q_manager" install -y --setopt=install_weak_deps=False $q_specs >&2; then
+      printf 'installing%s failed: "%s list --showduplicates%s" shows which versions there are, "%s versionlock list" which are locked out; set package_version, or mend the repositories\n' "$q_specs" "$q_manager" "$q_names" "$q_manager" >&2
+      return 74
+    fi
     # shellcheck disable=SC2086
-    "$q_manager" versionlock add $q_names >/dev/null 2>&1 || printf 'the versionlock plugin is missing: updates of the distribution may replace etcd\n' >&2
+    "$q_manager" versionlock add $q_names >&2
   fi
   q_unhinder
   systemctl daemon-reload
 }
 q_remove_packages() {
-  if command -v apt-get >/dev/null; then
+  q_manager=$1
+  shift
+  if [ "$q_manager" = apt-get ]; then
     apt-mark unhold "$@" >/dev/null || :
     DEBIAN_FRONTEND=noninteractive apt-get remove -y -q -o DPkg::Lock::Timeout=120 "$@" >&2
   else
-    q_manager=$(command -v dnf || command -v yum)
-    "$q_manager" remove -y "$@" >&2
+    "$q_manager" versionlock delete "$@" >&2 || :
+    # Like apt-get, it leaves dependencies alone: others may have come to count on them.
+    "$q_manager" remove -y --setopt=clean_requirements_on_remove=False "$@" >&2
   fi
 }

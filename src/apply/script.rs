@@ -34,8 +34,23 @@ pub enum Step {
         /// Path on the host.
         to: String,
     },
+    /// Ask etcd for something.
+    Etcd(EtcdCall),
+}
+
+/// What is asked of etcd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EtcdCall {
     /// Move leadership away from a member.
     MoveLeader(MemberId),
+    /// Add a learner with this peer URL.
+    AddLearner(String),
+    /// Promote the learner with this peer URL.
+    Promote(String),
+    /// Remove a member.
+    Remove(MemberId),
+    /// Save a snapshot on the operator's side.
+    Snapshot,
 }
 
 /// Resolves contents that no plan carries.
@@ -66,9 +81,13 @@ pub fn steps(
                     to: to.clone(),
                 });
             }
-            Operation::MoveLeader(member) => {
+            Operation::MoveLeader(_)
+            | Operation::AddLearner(_)
+            | Operation::Promote(_)
+            | Operation::RemoveMember(_)
+            | Operation::SaveSnapshot => {
                 flush(&mut body, run_id, &mut steps);
-                steps.push(Step::MoveLeader(*member));
+                steps.extend(etcd_call(operation).map(Step::Etcd));
             }
             Operation::WriteFile(first) => {
                 // Files that follow each other switch together: a certificate must not wait for its key.
@@ -85,6 +104,17 @@ pub fn steps(
     }
     flush(&mut body, run_id, &mut steps);
     Ok(steps)
+}
+
+fn etcd_call(operation: &Operation) -> Option<EtcdCall> {
+    Some(match operation {
+        Operation::MoveLeader(member) => EtcdCall::MoveLeader(*member),
+        Operation::AddLearner(url) => EtcdCall::AddLearner(url.clone()),
+        Operation::Promote(url) => EtcdCall::Promote(url.clone()),
+        Operation::RemoveMember(member) => EtcdCall::Remove(*member),
+        Operation::SaveSnapshot => EtcdCall::Snapshot,
+        _ => return None,
+    })
 }
 
 fn flush(body: &mut String, run_id: &str, steps: &mut Vec<Step>) {
@@ -186,10 +216,15 @@ fn line(body: &mut String, operation: &Operation) {
                 if prefix.is_empty() { "now" } else { "staged" }
             ),
         ),
-        Operation::InstallPackages { packages, unit } => (
+        Operation::InstallPackages {
+            manager,
+            packages,
+            unit,
+        } => (
             "install packages".into(),
             format!(
-                "q_packages {} {}",
+                "q_packages {} {} {}",
+                manager.command(),
                 word(unit),
                 words(
                     packages
@@ -198,10 +233,11 @@ fn line(body: &mut String, operation: &Operation) {
                 )
             ),
         ),
-        Operation::RemovePackages(names) => (
+        Operation::RemovePackages { manager, names } => (
             "remove packages".into(),
             format!(
-                "q_remove_packages {}",
+                "q_remove_packages {} {}",
+                manager.command(),
                 words(names.iter().map(String::as_str))
             ),
         ),
@@ -246,7 +282,13 @@ fn line(body: &mut String, operation: &Operation) {
             "write to the journal".into(),
             format!("logger -t quorate -- {} || :", word(text)),
         ),
-        Operation::WriteFile(_) | Operation::Upload { .. } | Operation::MoveLeader(_) => return,
+        Operation::WriteFile(_)
+        | Operation::Upload { .. }
+        | Operation::MoveLeader(_)
+        | Operation::AddLearner(_)
+        | Operation::Promote(_)
+        | Operation::RemoveMember(_)
+        | Operation::SaveSnapshot => return,
     };
     let _ = writeln!(body, "q_at={}\n{command}", word(&what));
 }
@@ -296,6 +338,7 @@ fn unit_command(verb: UnitVerb, unit: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observed::host::PackageManager;
 
     struct None;
     impl Materials for None {
@@ -327,6 +370,7 @@ mod tests {
             },
             Operation::KeepPrevious(vec![path(), path()]),
             Operation::InstallPackages {
+                manager: PackageManager::Dnf,
                 packages: vec![("a".into(), "1".into())],
                 unit: "u".into(),
             },

@@ -36,6 +36,9 @@ pub struct Args {
     /// Accept that a cluster of one or two members is away while a member restarts
     #[arg(long, conflicts_with = "plan")]
     pub allow_downtime: bool,
+    /// Give up the member of this node, whose data is lost or corrupt, and let a new one join on its host
+    #[arg(long, value_name = "NODE", conflicts_with = "plan")]
+    pub replace: Vec<String>,
     #[command(flatten)]
     pub run: RunArgs,
 }
@@ -94,6 +97,7 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
             let session = Session::open(load(file, style.color)?, &args.run.connection)?;
             let goal = Goal::Converge {
                 allow_downtime: args.allow_downtime,
+                replace: args.replace.clone(),
             };
             let approved = args.auto_approve;
             Run {
@@ -364,12 +368,16 @@ impl Run<'_> {
             desired: self.session.desired.clone(),
             run_id,
             sink: sink.clone(),
+            snapshots: runlog::state_dir()
+                .unwrap_or_else(std::env::temp_dir)
+                .join("snapshots"),
         };
         let run_facts = RunFacts {
             fingerprint: plan.fingerprint.clone(),
             operator: who(),
             at: stamp(),
             authority,
+            members: Vec::new(),
         };
         let report = apply::run(
             &context,

@@ -46,6 +46,7 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
             } else {
                 Goal::Converge {
                     allow_downtime: false,
+                    replace: Vec::new(),
                 }
             };
             session.plan(&session.observe().await, &intent(goal)?)

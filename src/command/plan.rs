@@ -20,6 +20,9 @@ pub struct Args {
     /// Accept that a cluster of one or two members is away while a member restarts
     #[arg(long)]
     pub allow_downtime: bool,
+    /// Give up the member of this node, whose data is lost or corrupt, and let a new one join on its host
+    #[arg(long, value_name = "NODE")]
+    pub replace: Vec<String>,
     /// Save the plan to a file, for `quorate apply FILE`
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -45,6 +48,7 @@ impl Args {
         } else {
             Goal::Converge {
                 allow_downtime: self.allow_downtime,
+                replace: self.replace.clone(),
             }
         }
     }

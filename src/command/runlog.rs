@@ -87,9 +87,14 @@ fn append(file: &Mutex<File>, line: &str) {
 }
 
 fn dir() -> Option<PathBuf> {
+    Some(state_dir()?.join("runs"))
+}
+
+/// `$XDG_STATE_HOME/quorate`, else `~/.local/state/quorate`.
+pub fn state_dir() -> Option<PathBuf> {
     let state = std::env::var_os("XDG_STATE_HOME")
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())
         .or_else(|| std::env::home_dir().map(|home| home.join(".local/state")))?;
-    Some(state.join("quorate/runs"))
+    Some(state.join("quorate"))
 }

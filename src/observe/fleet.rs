@@ -41,8 +41,9 @@ pub struct Fleet {
 
 /// One host: how it is reached, and what is connected.
 struct Link {
-    /// Whether its member can be asked: where the file does not name a node, its client URL is not known.
-    asked: bool,
+    /// Client URL of its member, and what to dial for it. Where the file does not name a node, the probe learns it from
+    /// the running process.
+    client: RwLock<Option<(String, (String, u16))>>,
     node: Node,
     layout: Layout,
     host: Mutex<Option<Host>>,
@@ -193,6 +194,10 @@ impl Fleet {
             self.memory.remember(&link.node.ssh, &answer.remembered);
         }
         let mut facts = answer.facts;
+        let etcd = match link.learn(&facts) {
+            true => self.ask(link, &host).await,
+            false => etcd,
+        };
         facts.etcd = match etcd {
             EtcdState::Unknown(_) if !facts.unit.is_up() && facts.listeners.is_empty() => {
                 EtcdState::Silent
@@ -204,8 +209,8 @@ impl Fleet {
 
     /// What the member of a host says.
     async fn ask(&self, link: &Link, host: &Host) -> EtcdState {
-        if !link.asked {
-            return EtcdState::Unknown("the cluster file does not name its node".into());
+        if link.client().is_none() {
+            return EtcdState::Unknown("no member runs there whose client URL is known".into());
         }
         match tokio::time::timeout(ASK, self.ask_in_time(link, host)).await {
             Ok(state) => state,
@@ -256,9 +261,10 @@ impl Fleet {
     }
 
     async fn connect_etcd(&self, link: &Link, host: &Host) -> Result<EtcdClient, EtcdState> {
+        let (url, dial) = link.client().ok_or(EtcdState::Silent)?;
         let endpoint = EtcdEndpoint {
-            url: link.layout.client_url.clone(),
-            dial: (link.node.ip.to_string(), link.node.client_port),
+            url,
+            dial,
             tls: self.tls(),
         };
         EtcdClient::connect(host, &endpoint)
@@ -311,14 +317,50 @@ impl Fleet {
 }
 
 impl Link {
-    fn new(desired: &Desired, node: Node, asked: bool) -> Self {
+    fn new(desired: &Desired, node: Node, named: bool) -> Self {
+        let layout = runtime::layout(desired, &node);
+        let client = named.then(|| {
+            (
+                layout.client_url.clone(),
+                (node.ip.to_string(), node.client_port),
+            )
+        });
         Self {
-            asked,
-            layout: runtime::layout(desired, &node),
+            client: RwLock::new(client),
+            layout,
             node,
             host: Mutex::new(None),
             etcd: Mutex::new(None),
         }
+    }
+}
+
+impl Link {
+    fn client(&self) -> Option<(String, (String, u16))> {
+        self.client
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Learns the client URL of a member whose node the file does not name; whether it did.
+    fn learn(&self, facts: &HostFacts) -> bool {
+        let mut client = self.client.write().unwrap_or_else(PoisonError::into_inner);
+        if client.is_some() {
+            return false;
+        }
+        *client = facts.unit.environment.as_ref().and_then(|environment| {
+            let urls = environment.get("ETCD_ADVERTISE_CLIENT_URLS")?;
+            let url = urls.split(',').next()?;
+            let (host, port) = url
+                .split_once("://")?
+                .1
+                .trim_end_matches('/')
+                .rsplit_once(':')?;
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            Some((url.to_owned(), (host.to_owned(), port.parse().ok()?)))
+        });
+        client.is_some()
     }
 }
 

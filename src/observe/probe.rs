@@ -243,11 +243,12 @@ q_ports() {
     done <"$table"
   done 2>/dev/null
 }
+# The one that the system lives by: Debian may have rpm, and Fedora dpkg.
 q_packages() {
-  if command -v dpkg-query >/dev/null 2>&1; then
+  if (. /etc/os-release && case " ${ID:-} ${ID_LIKE:-} " in *' debian '*) ;; *) exit 1 ;; esac) 2>/dev/null; then
     dpkg-query -W -f 'package\t${db:Status-Status}\t${Package}\t${Version}\n' "$@" 2>/dev/null
-  elif command -v rpm >/dev/null 2>&1; then
-    rpm -q --qf 'package\tinstalled\t%{NAME}\t%{VERSION}-%{RELEASE}\n' "$@" 2>/dev/null | grep '^package'
+  else
+    rpm -q --qf 'package\tinstalled\t%{NAME}\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\n' "$@" 2>/dev/null | grep '^package'
   fi
 }
 printf 'clock\t%s\n' "$(date +%s%3N)"

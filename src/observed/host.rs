@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::etcd::EtcdState;
 use super::marker::MarkerState;
@@ -87,6 +87,47 @@ pub struct HostFacts {
     pub listeners: Vec<Listener>,
     /// What etcd says.
     pub etcd: EtcdState,
+}
+
+/// What installs packages on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PackageManager {
+    /// Of Debian and its like.
+    Apt,
+    /// Of Fedora, RHEL and their like.
+    Dnf,
+    /// Of those that are older.
+    Yum,
+}
+
+impl PackageManager {
+    /// The one that an operating system lives by: others may be installed beside it. It need not be there.
+    fn of(os: &Os, tools: &BTreeSet<String>) -> Self {
+        if os.id == "debian" || os.id_like.iter().any(|like| like == "debian") {
+            Self::Apt
+        } else if tools.contains("yum") && !tools.contains("dnf") {
+            Self::Yum
+        } else {
+            Self::Dnf
+        }
+    }
+
+    /// The command that is run.
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Apt => "apt-get",
+            Self::Dnf => "dnf",
+            Self::Yum => "yum",
+        }
+    }
+}
+
+impl HostFacts {
+    /// The one that the host lives by.
+    pub fn package_manager(&self) -> PackageManager {
+        PackageManager::of(&self.os, &self.tools)
+    }
 }
 
 /// Operating system.
@@ -229,4 +270,26 @@ pub struct Listener {
     pub ours: bool,
     /// Process that has it, as far as it could be told.
     pub owner: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_decides_which_package_manager_counts() {
+        let manager = |id: &str, like: &[&str], tools: &[&str]| {
+            let os = Os {
+                id: id.into(),
+                id_like: like.iter().map(|like| (*like).into()).collect(),
+                ..Os::default()
+            };
+            let tools = tools.iter().map(|tool| (*tool).into()).collect();
+            PackageManager::of(&os, &tools).command()
+        };
+        assert_eq!(manager("debian", &[], &["apt-get", "dnf"]), "apt-get");
+        assert_eq!(manager("ubuntu", &["debian"], &["dnf"]), "apt-get");
+        assert_eq!(manager("fedora", &[], &["apt-get", "dnf", "yum"]), "dnf");
+        assert_eq!(manager("centos", &["rhel", "fedora"], &["yum"]), "yum");
+    }
 }

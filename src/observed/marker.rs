@@ -31,6 +31,9 @@ pub struct Marker {
     pub cluster_id: Option<ClusterId>,
     /// Member ID, once it is known.
     pub member_id: Option<MemberId>,
+    /// Peer URL of the member: it is known by that until it has started.
+    #[serde(default)]
+    pub peer_url: Option<String>,
     /// systemd unit of the member.
     pub unit: String,
     /// Data directory.

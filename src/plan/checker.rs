@@ -22,16 +22,6 @@ pub fn check(actions: &[Action]) -> Result<(), Vec<String>> {
     }
     let of_kind =
         |wanted: fn(&ActionKind) -> bool| actions.iter().filter(move |action| wanted(&action.kind));
-    let destroys = of_kind(|kind| {
-        matches!(
-            kind,
-            ActionKind::Stop(_) | ActionKind::SetAside(_) | ActionKind::Clean(_)
-        )
-    })
-    .count();
-    if destroys > 0 && destroys != actions.len() {
-        faults.push("a plan that destroys does something else too".into());
-    }
     // Q12: no member starts before the facts are frozen on every host of the bootstrap.
     for start in of_kind(|kind| matches!(kind, ActionKind::Bootstrap(_))) {
         for other in of_kind(|kind| {
@@ -111,11 +101,122 @@ pub fn check(actions: &[Action]) -> Result<(), Vec<String>> {
             }
         }
     }
+    membership(actions, &before, &mut faults);
     if faults.is_empty() {
         Ok(())
     } else {
         Err(faults)
     }
+}
+
+/// What changes a living cluster's membership, and what takes hosts away from it.
+fn membership(
+    actions: &[Action],
+    before: &BTreeMap<&ActionId, BTreeSet<&ActionId>>,
+    faults: &mut Vec<String>,
+) {
+    let is_step = |action: &&Action| {
+        matches!(
+            action.kind,
+            ActionKind::Add(_)
+                | ActionKind::Join(_)
+                | ActionKind::Promote(_)
+                | ActionKind::Remove(_)
+        )
+    };
+    let steps: Vec<&Action> = actions.iter().filter(is_step).collect();
+    // Q2: one after the other.
+    for pair in steps.windows(2) {
+        if !before[&pair[1].id].contains(&pair[0].id) {
+            faults.push(format!(
+                "{} and {} could change the membership at once",
+                pair[0].id, pair[1].id
+            ));
+        }
+    }
+    let removals: BTreeMap<_, &ActionId> = actions
+        .iter()
+        .filter_map(|action| match &action.kind {
+            ActionKind::Remove(remove) => Some((remove.member, &action.id)),
+            _ => None,
+        })
+        .collect();
+    let living = actions.iter().any(|action| {
+        !matches!(
+            action.kind,
+            ActionKind::Stop(_) | ActionKind::SetAside(_) | ActionKind::Clean(_)
+        )
+    });
+    for action in actions {
+        let earlier = &before[&action.id];
+        let mut must_wait = |wanted: &dyn Fn(&Action) -> bool| {
+            for other in actions.iter().filter(|other| wanted(other)) {
+                if other.id != action.id && !earlier.contains(&other.id) {
+                    faults.push(format!("{} does not wait for {}", action.id, other.id));
+                }
+            }
+        };
+        let same_node = |other: &Action| other.node == action.node;
+        match &action.kind {
+            // Q11: right after its add, on a host that is ready.
+            ActionKind::Join(_) => must_wait(&|other| {
+                same_node(other)
+                    && matches!(
+                        other.kind,
+                        ActionKind::Add(_)
+                            | ActionKind::Claim(_)
+                            | ActionKind::Install(_)
+                            | ActionKind::Prepare(_)
+                            | ActionKind::Configure(_)
+                            | ActionKind::SetAside(_)
+                    )
+            }),
+            // Q3.
+            ActionKind::Promote(_) => must_wait(&|other| {
+                same_node(other) && matches!(other.kind, ActionKind::Join(_) | ActionKind::Start(_))
+            }),
+            ActionKind::Remove(remove) if !remove.learner => {
+                // Q13.
+                let snapshot = |id: &&ActionId| {
+                    actions.iter().any(|other| {
+                        other.id == **id && matches!(other.kind, ActionKind::Snapshot(_))
+                    })
+                };
+                if !earlier.iter().any(|id| snapshot(id)) {
+                    faults.push(format!("{} comes without a snapshot", action.id));
+                }
+            }
+            // Q7: data of members goes only after they have gone, and somebody looks again.
+            ActionKind::SetAside(set_aside) if living => match set_aside.member {
+                None => faults.push(format!("{} does not say whose data it is", action.id)),
+                Some(member) => {
+                    if let Some(removal) = removals.get(&member)
+                        && !earlier.contains(removal)
+                    {
+                        faults.push(format!("{} does not wait for {removal}", action.id));
+                    }
+                }
+            },
+            ActionKind::Restart(_) => must_wait(&|other| is_step(&other)),
+            _ => {}
+        }
+        // Q1, restated: what is left healthy is enough.
+        if let ActionKind::Add(_) | ActionKind::Promote(_) | ActionKind::Remove(_) = &action.kind {
+            match action.margin {
+                Some(margin)
+                    if margin.during >= margin.needs && margin.before >= quorum(margin.voters) => {}
+                Some(margin) => {
+                    faults.push(format!("{} takes the quorum away: {margin}", action.id))
+                }
+                None if matches!(&action.kind, ActionKind::Remove(remove) if remove.learner) => {}
+                None => faults.push(format!("{} has no margin", action.id)),
+            }
+        }
+    }
+}
+
+fn quorum(voters: usize) -> usize {
+    voters / 2 + 1
 }
 
 fn all_before(actions: &[Action]) -> BTreeMap<&ActionId, BTreeSet<&ActionId>> {

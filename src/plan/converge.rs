@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::host::{Differences, FileDifference, Host};
-use super::membership::membership;
+use super::membership::{Roster, Seat, roster};
 use super::refusal::{identity_change, install_change, version_change};
 use super::restarts::{no_restarts, order_restarts, restart_reasons, switches};
-use super::{Blocked, Draft, Goal, Inputs, markers};
+use super::{Blocked, Draft, Goal, Inputs, join, leave, markers, steps};
 use crate::action::marker::{Claim, Record};
 use crate::action::restart::Restart;
 use crate::action::start::Start;
@@ -14,10 +14,9 @@ use crate::action::unit::Enable;
 use crate::action::{Action, ActionId, ActionKind, Change};
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::etcd::wal::WalIdentity;
+use crate::observed::HostFacts;
 use crate::observed::etcd::{ClusterView, EtcdState};
-use crate::observed::host::DataDir;
-use crate::observed::marker::{Generation, MarkerState, Phase};
-use crate::observed::{HostFacts, HostState};
+use crate::observed::marker::{Generation, Phase};
 use crate::runtime::{self};
 use crate::safety;
 
@@ -60,12 +59,10 @@ pub(super) fn change_of(name: &str, before: Option<String>, after: &str) -> Chan
 struct Known {
     generation: Generation,
     cluster_id: ClusterId,
-    /// A node that bears it.
-    node: String,
 }
 
-/// Plans the repair of drift and changes of files in a living cluster.
-pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
+/// Plans everything that brings a living cluster to what the file says: repair, drift, settings and membership.
+pub(super) fn plan(inputs: &mut Inputs<'_>, draft: &mut Draft) {
     let Some(known) = agree(inputs, draft) else {
         return;
     };
@@ -96,37 +93,128 @@ pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
         );
         return;
     }
-    let off = membership(inputs, draft, &view);
+    unknown_replacements(inputs, draft);
+    let mut roster = roster(inputs, draft, &view, known.cluster_id);
+    let leaving = leave::leaving(inputs, &known.generation);
+    settle_leaving(inputs, draft, &leaving, &roster);
     let mut starting = Vec::new();
+    let mut joinings = Vec::new();
+    let mut ready = true;
     for node in &inputs.desired.nodes {
-        let name = node.name.as_str();
-        match inputs.observed.hosts.get(name) {
-            None => {}
-            Some(HostState::Known(_)) if off.off.contains(name) => {}
-            Some(HostState::Unknown(unknown)) => draft.block(
-                Some(name),
-                unknown.detail(),
-                "nothing was compared on it; make it reachable and plan again",
-            ),
-            Some(HostState::Known(facts)) => {
-                let host = Host {
-                    desired: inputs.desired,
-                    node,
-                    layout: runtime::layout(inputs.desired, node),
-                    facts,
-                    operator: &inputs.observed.operator,
-                    now: inputs.now,
+        let (Some(seat), Some(facts)) = (
+            roster.seats.get(&node.name).copied(),
+            inputs.observed.facts(&node.name),
+        ) else {
+            continue;
+        };
+        let host = Host {
+            desired: inputs.desired,
+            node,
+            layout: runtime::layout(inputs.desired, node),
+            facts,
+            operator: &inputs.observed.operator,
+            now: inputs.now,
+        };
+        match seat {
+            Seat::Blocked => {}
+            Seat::Member(member_id)
+            | Seat::Learner {
+                member: member_id,
+                has_data: true,
+            } => {
+                let wal = WalIdentity {
+                    cluster_id: known.cluster_id,
+                    member_id,
                 };
-                if let Some(wal) = member_of(&host, &known, &view, draft) {
-                    converge_host(inputs, draft, &host, &known, &view, wal, &mut starting);
+                converge_host(inputs, draft, &host, &known, &view, wal, &mut starting);
+            }
+            Seat::Vacant { .. } | Seat::Learner { .. } => {
+                match join::joining(inputs, &host, seat, &known.generation, known.cluster_id) {
+                    Ok(joining) => joinings.push(joining),
+                    Err(blocked) => {
+                        draft.blocked.extend(blocked);
+                        ready = false;
+                    }
                 }
             }
         }
     }
-    if off.strangers || !off.off.is_empty() {
+    let starts: BTreeSet<ActionId> = draft
+        .actions
+        .iter()
+        .filter(|action| matches!(action.kind, ActionKind::Start(_)))
+        .map(|action| action.id.clone())
+        .collect();
+    // Hosts that take over pass their preflight before anything is removed (Q3).
+    if !ready || roster.unfinished {
+        joinings.clear();
+        roster.leavers.retain(|leaver| leaver.learner);
+        for seat in roster.seats.values_mut() {
+            if matches!(seat, Seat::Vacant { .. }) {
+                *seat = Seat::Blocked;
+            }
+        }
+        roster.unfinished = true;
+    }
+    let (changes, finished) = steps::plan(draft, &view, &roster, joinings, &starting, starts);
+    leaving.clean(inputs, draft, &roster, &changes.removals);
+    keep_until_clean(draft);
+    if roster.unfinished || !finished || changes.any {
         no_restarts(draft);
     }
-    order_restarts(draft, &view, &starting);
+    order_restarts(draft, &view, &starting, &changes.last);
+}
+
+/// `--replace` of a node that the file does not name.
+fn unknown_replacements(inputs: &Inputs<'_>, draft: &mut Draft) {
+    let Goal::Converge { replace, .. } = &inputs.intent.goal else {
+        return;
+    };
+    for name in replace {
+        if !inputs.desired.nodes.iter().any(|node| node.name == *name) {
+            draft.block(
+                None,
+                format!("--replace {name}: the cluster file has no such node"),
+                "name a node of the cluster file",
+            );
+        }
+    }
+}
+
+/// Hosts that need not be known any more once this plan is done: those that it cleans, and those that are gone.
+fn settle_leaving(
+    inputs: &mut Inputs<'_>,
+    draft: &mut Draft,
+    leaving: &leave::Leaving,
+    roster: &Roster,
+) {
+    inputs.leaving = leaving.hosts.keys().cloned().collect();
+    for name in &leaving.gone {
+        // Nobody saw its member: where the membership is unknown, it may still be one.
+        if roster.unfinished {
+            continue;
+        }
+        inputs.leaving.insert(name.clone());
+        draft.warnings.push(format!(
+            "{name}: its host cannot be looked at and is not cleaned. Should it come back, its member ends by itself; \
+             take etcd and /etc/quorate off it by hand"
+        ));
+    }
+}
+
+/// Other hosts know of one that leaves until it is clean: a run that is cut off would forget it else.
+fn keep_until_clean(draft: &mut Draft) {
+    let last: BTreeSet<ActionId> = draft
+        .actions
+        .iter()
+        .filter(|action| matches!(action.kind, ActionKind::Clean(_) | ActionKind::Remove(_)))
+        .map(|action| action.id.clone())
+        .collect();
+    for action in &mut draft.actions {
+        if matches!(action.kind, ActionKind::Record(_)) {
+            action.needs.extend(last.iter().cloned());
+        }
+    }
 }
 
 fn agree(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Known> {
@@ -152,7 +240,6 @@ fn agree(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Known> {
                 found = Some(Known {
                     generation: marker.generation.clone(),
                     cluster_id,
-                    node: node.to_owned(),
                 });
             }
             Some(known) if known.cluster_id == cluster_id => {}
@@ -177,108 +264,6 @@ fn agree(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Known> {
         );
     }
     found
-}
-
-/// Whose data is on the host; `None`, with the reason, where it is not this cluster's.
-fn member_of(
-    host: &Host<'_>,
-    known: &Known,
-    view: &ClusterView,
-    draft: &mut Draft,
-) -> Option<WalIdentity> {
-    let node = Some(host.node.name.as_str());
-    if let MarkerState::Unreadable(error) = &host.facts.marker {
-        draft.block(
-            node,
-            format!("its marker cannot be read: {error}"),
-            "remove /etc/quorate/marker.json on the host: it is written anew when the data is this cluster's",
-        );
-        return None;
-    }
-    let marker = host.facts.marker.get();
-    let places = |data: &str, wal: Option<&String>| match wal {
-        Some(wal) => format!("{data} and {wal}"),
-        None => data.to_owned(),
-    };
-    if let Some(marker) = marker {
-        let is = places(&marker.data_dir, marker.wal_dir.as_ref());
-        let wanted = places(&host.layout.data_dir, host.layout.wal_dir.as_ref());
-        if is != wanted {
-            draft.block(
-                node,
-                format!("the cluster file moves its data from {is} to {wanted}"),
-                "this version does not move the data of a living member: set data_dir and wal_dir back",
-            );
-            return None;
-        }
-    }
-    match &host.facts.data {
-        DataDir::Wal(wal)
-            if wal.cluster_id == known.cluster_id
-                && (marker
-                    .and_then(|marker| marker.member_id)
-                    .is_some_and(|id| id != wal.member_id)
-                    || (!view.members.is_empty() && view.member(wal.member_id).is_none())) =>
-        {
-            draft.block(
-                node,
-                format!(
-                    "{} holds the data of member {}, which is not the member that belongs there",
-                    host.layout.data_dir, wal.member_id
-                ),
-                "put the right disk in, or move that data away and replace the member with etcdctl",
-            );
-            None
-        }
-        DataDir::Wal(wal) if wal.cluster_id == known.cluster_id => Some(*wal),
-        DataDir::Wal(wal) => {
-            draft.block(
-                node,
-                format!(
-                    "{} holds the data of member {} of another cluster, {}",
-                    host.layout.data_dir, wal.member_id, wal.cluster_id
-                ),
-                "move that data away if it is not needed, or give the node another host",
-            );
-            None
-        }
-        DataDir::Unreadable(error) => {
-            draft.block(
-                node,
-                format!("{} holds a WAL that cannot be read: {error}", host.layout.data_dir),
-                "the member has to be replaced: remove it with etcdctl, move its data away, add it again",
-            );
-            None
-        }
-        DataDir::Empty | DataDir::NoWal => {
-            let moved =
-                marker.is_some_and(|marker| marker.filesystem != host.facts.filesystem.uuid);
-            let (reason, remedy) = match marker {
-                Some(_) => (
-                    format!(
-                        "{} has no data, though its member has run there: {}",
-                        host.layout.data_dir,
-                        if moved {
-                            "another file system is mounted there than before"
-                        } else {
-                            "a disk may not be mounted"
-                        }
-                    ),
-                    "mount it, and plan again; if the data is lost, the member has to be replaced",
-                ),
-                None => (
-                    format!(
-                        "the host is blank, and the cluster {} exists already, on {}",
-                        known.cluster_id, known.node
-                    ),
-                    "this version does not add or replace members: use etcdctl, one member at a time; where that \
-                     cluster is what a destroy has left, `quorate destroy` first",
-                ),
-            };
-            draft.block(node, reason, remedy);
-            None
-        }
-    }
 }
 
 fn converge_host(
@@ -432,7 +417,8 @@ fn converge_host(
             allow_downtime: matches!(
                 inputs.intent.goal,
                 Goal::Converge {
-                    allow_downtime: true
+                    allow_downtime: true,
+                    ..
                 }
             ),
             reasons,

@@ -65,7 +65,14 @@ pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
     }
 }
 
-fn host(inputs: &Inputs<'_>, draft: &mut Draft, node: &str, facts: &HostFacts, marker: &Marker) {
+/// Takes everything away from one host.
+pub(super) fn host(
+    inputs: &Inputs<'_>,
+    draft: &mut Draft,
+    node: &str,
+    facts: &HostFacts,
+    marker: &Marker,
+) {
     let purge = matches!(inputs.intent.goal, Goal::Destroy { purge_data: true });
     let mut before = BTreeSet::new();
     let mut add = |verb: &str, kind: ActionKind, before: &mut BTreeSet<ActionId>| {
@@ -101,6 +108,7 @@ fn host(inputs: &Inputs<'_>, draft: &mut Draft, node: &str, facts: &HostFacts, m
         let mut set_aside = SetAside {
             moves: vec![],
             purge: vec![],
+            member: None,
         };
         if purge {
             set_aside.purge.push(member);
@@ -126,6 +134,7 @@ fn host(inputs: &Inputs<'_>, draft: &mut Draft, node: &str, facts: &HostFacts, m
         aside,
         user: marker.user.clone(),
         packages: marker.packages.clone(),
+        manager: facts.package_manager(),
     });
     add("clean", kind, &mut before);
 }

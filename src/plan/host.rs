@@ -12,7 +12,7 @@ use crate::action::{Change, configure};
 use crate::desired::model::{Desired, Install as Method, Node, VersionSpec};
 use crate::observed::OperatorFacts;
 use crate::observed::certificate;
-use crate::observed::host::{FileFact, FileStat, HostFacts};
+use crate::observed::host::{FileFact, FileStat, HostFacts, PackageManager};
 use crate::observed::marker::{Marker, OwnedFile};
 use crate::runtime::{Content, Directory, FileWrite, Layout, Profile};
 
@@ -489,10 +489,13 @@ impl Host<'_> {
         let wanted = self.exact_version();
         // The same rule by which the script chooses: revisions and rebuilds of a version are that version.
         let version_fits = |version: &str| {
+            let without_epoch = version.split_once(':').map_or(version, |(_, rest)| rest);
             package_version.or(wanted.as_deref()).is_some_and(|wanted| {
-                version
-                    .strip_prefix(wanted)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '+', '~']))
+                [version, without_epoch].into_iter().any(|version| {
+                    version
+                        .strip_prefix(wanted)
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '+', '~']))
+                })
             })
         };
         let installed = self
@@ -509,7 +512,15 @@ impl Host<'_> {
                 "set etcd.version to one version",
             ));
         };
+        let manager = self.facts.package_manager();
+        if !self.facts.tools.contains(manager.command()) {
+            return Err(self.blocked(
+                format!("it has no {}, which installs packages", manager.command()),
+                "use method = \"archive\" or \"present\"",
+            ));
+        }
         Ok(Some(install(Source::Packages {
+            manager,
             packages: package_names(names, self.facts)
                 .into_iter()
                 .map(|name| (name, version.clone()))
@@ -569,8 +580,7 @@ pub fn package_names(names: &[String], facts: &HostFacts) -> Vec<String> {
     if !names.is_empty() {
         return names.to_vec();
     }
-    let debian = facts.os.id == "debian" || facts.os.id_like.iter().any(|like| like == "debian");
-    if debian {
+    if facts.package_manager() == PackageManager::Apt {
         vec!["etcd-server".into(), "etcd-client".into()]
     } else {
         vec!["etcd".into()]

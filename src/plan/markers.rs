@@ -56,6 +56,7 @@ pub(super) fn settled(
         generation,
         cluster_id: ids.map(|(cluster, _)| cluster),
         member_id: ids.map(|(_, member)| member),
+        peer_url: Some(host.layout.peer_url.clone()),
         unit: host.layout.unit.clone(),
         data_dir: host.layout.data_dir.clone(),
         wal_dir: host.layout.wal_dir.clone(),
@@ -97,6 +98,7 @@ fn addresses(inputs: &Inputs<'_>, old: Option<&Marker>) -> BTreeMap<String, SshA
             .facts(name)
             .is_some_and(|facts| matches!(facts.marker, MarkerState::Absent));
         if !is_clean
+            && !inputs.leaving.contains(name)
             && !inputs
                 .desired
                 .nodes
@@ -136,5 +138,18 @@ pub(super) fn ahead(host: &Host<'_>, settled: &Marker) -> Marker {
         .filter(|(path, _)| !settled.files.contains_key(path))
         .collect();
     marker.files.extend(gone);
+    // A host that is on its way out is known until it is clean.
+    for (name, address) in host
+        .facts
+        .marker
+        .get()
+        .iter()
+        .flat_map(|old| &old.addresses)
+    {
+        marker
+            .addresses
+            .entry(name.clone())
+            .or_insert_with(|| address.clone());
+    }
     marker
 }

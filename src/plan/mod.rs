@@ -7,11 +7,16 @@ mod destroy;
 pub mod fingerprint;
 pub mod graph;
 mod host;
+mod join;
+mod leave;
 mod markers;
 mod membership;
 pub mod model;
 mod refusal;
 mod restarts;
+mod steps;
+
+use std::collections::BTreeSet;
 
 use time::OffsetDateTime;
 
@@ -28,6 +33,8 @@ pub(crate) struct Inputs<'a> {
     pub observed: &'a Observed,
     pub intent: &'a Intent,
     pub now: OffsetDateTime,
+    /// Hosts that only markers know and that need not be known when this plan is done.
+    pub leaving: BTreeSet<String>,
 }
 
 /// What the planning steps write.
@@ -55,11 +62,12 @@ impl Draft {
 
 /// Plans. The same input gives the same plan, byte for byte.
 pub fn plan(desired: &Desired, observed: &Observed, intent: &Intent, now: OffsetDateTime) -> Plan {
-    let inputs = Inputs {
+    let mut inputs = Inputs {
         desired,
         observed,
         intent,
         now,
+        leaving: BTreeSet::new(),
     };
     let mut draft = Draft::default();
     if intent.goal.is_destroy() {
@@ -70,7 +78,7 @@ pub fn plan(desired: &Desired, observed: &Observed, intent: &Intent, now: Offset
         if draft.blocked.is_empty() {
             match converge::situation(&inputs) {
                 converge::Situation::Blank => bootstrap::plan(&inputs, &mut draft),
-                converge::Situation::Living => converge::plan(&inputs, &mut draft),
+                converge::Situation::Living => converge::plan(&mut inputs, &mut draft),
             }
         }
     }

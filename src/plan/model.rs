@@ -28,6 +28,9 @@ pub enum Goal {
     Converge {
         /// The operator accepts that a cluster of one or two members is away during a restart.
         allow_downtime: bool,
+        /// Nodes whose members are given up and replaced by new ones on the same host (Q9, Q10).
+        #[serde(default)]
+        replace: Vec<String>,
     },
     /// Nothing of ours left on any host.
     Destroy {
@@ -37,6 +40,11 @@ pub enum Goal {
 }
 
 impl Goal {
+    /// Whether the operator gave up the member of this node.
+    pub fn replaces(&self, node: &str) -> bool {
+        matches!(self, Self::Converge { replace, .. } if replace.iter().any(|name| name == node))
+    }
+
     /// Whether the plan is a destroy plan.
     pub fn is_destroy(&self) -> bool {
         matches!(self, Self::Destroy { .. })

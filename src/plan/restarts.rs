@@ -134,7 +134,13 @@ pub(super) fn no_restarts(draft: &mut Draft) {
 }
 
 /// Dead members start before anything is restarted; a restart that would take the quorum is blocked.
-pub(super) fn order_restarts(draft: &mut Draft, view: &ClusterView, starting: &[MemberId]) {
+/// They come after the changes of the membership, whose last step is `after`.
+pub(super) fn order_restarts(
+    draft: &mut Draft,
+    view: &ClusterView,
+    starting: &[MemberId],
+    after: &BTreeSet<ActionId>,
+) {
     let starts: BTreeSet<ActionId> = draft
         .actions
         .iter()
@@ -167,6 +173,7 @@ pub(super) fn order_restarts(draft: &mut Draft, view: &ClusterView, starting: &[
         };
         action.needs.extend(starts.iter().cloned());
         action.needs.extend(staged.iter().cloned());
+        action.needs.extend(after.iter().cloned());
         match safety::may_stop(view, restart.member, starting, restart.allow_downtime) {
             Ok(margin) => action.margin = Some(margin),
             Err(refusal) => {

@@ -3,11 +3,11 @@
 
 mod outcome;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use outcome::{Outcome, Report};
 
-use crate::action::{Action, ActionId, ActionKind, Gate, Precondition};
+use crate::action::{Action, ActionId, Gate, Precondition};
 use crate::etcd::id::MemberId;
 use crate::observed::etcd::ClusterView;
 use crate::safety;
@@ -18,6 +18,8 @@ pub const GATE_DEADLINE_MS: u64 = 120_000;
 pub const RECHECK_DEADLINE_MS: u64 = 60_000;
 /// Milliseconds between two looks at the cluster.
 const LOOK_AGAIN_MS: u64 = 100;
+/// Milliseconds without a look after which nothing is known of the time in between.
+const BLIND_MS: u64 = 2_000;
 
 /// What happened. Times are milliseconds of one monotonic clock.
 #[derive(Debug, Clone)]
@@ -99,6 +101,9 @@ pub struct Scheduler {
     lock_lost: bool,
     member_failed: bool,
     finished: bool,
+    /// Since when each voter has answered healthy, without a gap between two looks.
+    healthy_since: BTreeMap<MemberId, u64>,
+    last_look: u64,
 }
 
 impl Scheduler {
@@ -119,6 +124,8 @@ impl Scheduler {
             lock_lost: false,
             member_failed: false,
             finished: false,
+            healthy_since: BTreeMap::new(),
+            last_look: 0,
         }
     }
 
@@ -137,6 +144,7 @@ impl Scheduler {
                 view,
                 hopeless,
             } => {
+                self.remember(at, &view);
                 self.looked(at, &id, &view, hopeless, &mut commands);
                 at
             }
@@ -196,6 +204,23 @@ impl Scheduler {
         }
     }
 
+    /// Keeps account of who has answered healthy since when.
+    fn remember(&mut self, now: u64, view: &ClusterView) {
+        if now.saturating_sub(self.last_look) > BLIND_MS {
+            self.healthy_since.clear();
+        }
+        self.last_look = now;
+        let healthy: BTreeSet<MemberId> = view
+            .voters()
+            .map(|voter| voter.id)
+            .filter(|id| safety::unhealthy(view, *id).is_none())
+            .collect();
+        self.healthy_since.retain(|id, _| healthy.contains(id));
+        for id in healthy {
+            self.healthy_since.entry(id).or_insert(now);
+        }
+    }
+
     fn why_not(&self, id: &ActionId) -> String {
         if let Some(reason) = &self.stop {
             return reason.clone();
@@ -244,6 +269,10 @@ impl Scheduler {
             return;
         };
         let kind = action.kind.as_kind();
+        if let Precondition::MayStop { member, .. } = kind.precondition() {
+            // It may have been away between two looks.
+            self.healthy_since.remove(&member);
+        }
         match (self.state[id].clone(), result) {
             (State::Running, Ok(())) => {
                 if kind.gate() == Gate::None {
@@ -356,7 +385,7 @@ impl Scheduler {
         commands.push(Command::Look(id.clone(), LOOK_AGAIN_MS));
     }
 
-    /// Decides on fresh facts which of the ready restarts goes first, and whether it may.
+    /// Decides on fresh facts which of the ready exclusive steps goes first, and whether it may.
     fn recheck(
         &mut self,
         now: u64,
@@ -376,23 +405,32 @@ impl Scheduler {
             .into_iter()
             .chain([id.clone()])
             .filter_map(|other| {
-                let member = disruptive(&self.actions[&other])?;
-                Some((Some(member) == leader, other))
+                let member = exclusive(&self.actions[&other])?;
+                Some((member.is_some() && member == leader, other))
             })
             .min()
             .map_or_else(|| id.clone(), |(_, other)| other);
         if chosen != *id {
             self.state.insert(id.clone(), State::Waiting);
         }
-        let Precondition::MayStop {
-            member,
-            allow_downtime,
-        } = self.actions[&chosen].kind.as_kind().precondition()
-        else {
-            return;
+        let settled = |member: MemberId| {
+            self.healthy_since
+                .get(&member)
+                .is_some_and(|since| now.saturating_sub(*since) >= safety::SETTLED_MS)
         };
-        match safety::may_stop(view, member, &[], allow_downtime) {
-            Ok(_) => {
+        let verdict = match self.actions[&chosen].kind.as_kind().precondition() {
+            Precondition::None => Ok(()),
+            Precondition::MayStop {
+                member,
+                allow_downtime,
+            } => safety::may_stop(view, member, &[], allow_downtime).map(drop),
+            Precondition::MayChange(change) => {
+                safety::may_change(view, &change, &settled).map(drop)
+            }
+            Precondition::NotAMember(member) => safety::may_set_aside(view, member),
+        };
+        match verdict {
+            Ok(()) => {
                 self.state.insert(chosen.clone(), State::Running);
                 commands.push(Command::Run(chosen));
             }
@@ -430,11 +468,11 @@ impl Scheduler {
             if self.under_way() >= self.parallelism {
                 return;
             }
-            if disruptive(&self.actions[&id]).is_some() {
-                // One disruptive step at a time (Q2).
+            if exclusive(&self.actions[&id]).is_some() {
+                // One disruptive step, one change of the membership at a time (Q2).
                 let another = self.state.iter().any(|(other, state)| {
                     !matches!(state, State::Waiting | State::Ended(_))
-                        && disruptive(&self.actions[other]).is_some()
+                        && exclusive(&self.actions[other]).is_some()
                 });
                 if !another {
                     self.state
@@ -449,11 +487,11 @@ impl Scheduler {
     }
 }
 
-/// The member that an action stops, if it stops one.
-fn disruptive(action: &Action) -> Option<MemberId> {
-    match (&action.kind, action.kind.as_kind().precondition()) {
-        (ActionKind::Stop(_), _) => None,
-        (_, Precondition::MayStop { member, .. }) => Some(member),
-        _ => None,
+/// Whether an action runs alone among its like; with the member that it stops, if it stops one.
+fn exclusive(action: &Action) -> Option<Option<MemberId>> {
+    match action.kind.as_kind().precondition() {
+        Precondition::None => None,
+        Precondition::MayStop { member, .. } => Some(Some(member)),
+        Precondition::MayChange(_) | Precondition::NotAMember(_) => Some(None),
     }
 }

@@ -26,6 +26,8 @@ pub struct Scene {
     pub version: String,
     pub tls: bool,
     pub nodes: usize,
+    /// Hosts among them that the file leaves out, by name.
+    pub without: Vec<String>,
     /// `wal_dir` of all nodes.
     pub wal_dir: Option<String>,
     /// Lines of `[etcd.settings]`.
@@ -93,6 +95,7 @@ impl Scene {
             version: "3.5.16".into(),
             tls: false,
             nodes,
+            without: Vec::new(),
             wal_dir: None,
             settings: Vec::new(),
             install: format!(
@@ -113,6 +116,12 @@ impl Scene {
     /// The hosts of the cluster file.
     pub fn hosts(&self) -> &[Host] {
         &self.lab.hosts()[..self.nodes]
+    }
+
+    /// The hosts that the file names.
+    pub fn named(&self) -> Vec<Host> {
+        let named = |host: &&Host| !self.without.contains(&host.name);
+        self.hosts().iter().filter(named).cloned().collect()
     }
 
     pub fn host(&self, number: usize) -> &Host {
@@ -137,7 +146,7 @@ impl Scene {
             self.install,
             self.ssh
         );
-        for host in self.hosts() {
+        for host in self.named() {
             let _ = writeln!(
                 text,
                 "[[node]]\nname = \"{}\"\nip = \"{}\"",

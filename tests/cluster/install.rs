@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use quorate_lab::releases;
+use quorate_lab::{has_rpm, releases};
 use sha2::{Digest, Sha256};
 
 use super::harness::{Scene, blocked};
@@ -128,4 +128,84 @@ fn packages_of_the_distribution() {
     // And once more on what a removed package leaves.
     scene.apply();
     scene.is_converged();
+}
+
+#[test]
+fn packages_by_dnf() {
+    if !has_rpm() {
+        eprintln!("SKIPPED packages_by_dnf: the lab's cache has no dnf; `lab setup` says why");
+        return;
+    }
+    let Some(mut scene) = Scene::up("dnf", 1) else {
+        return;
+    };
+    let host = scene.host(1).clone();
+    host.live_by_dnf().unwrap();
+    let release = releases::find("3.5.16").unwrap();
+    host.add_rpm_repository(&release, &["3.5.16", "3.5.17"])
+        .unwrap();
+    // What a host has beside its own package manager is not what it lives by.
+    host.run("command -v apt-get dpkg-query").unwrap();
+    let installed = || {
+        let found = host.run("rpm -qa --qf '%{NAME} %{VERSION}\\n'").unwrap();
+        found.replace("lab-base 1\n", "")
+    };
+    let nothing_happened = || {
+        assert_eq!(installed(), "");
+        let masked = host.exec("test -L /run/systemd/system/etcd.service");
+        assert!(!masked.unwrap().success(), "the unit is still masked");
+    };
+
+    // What could not be locked is not installed.
+    let plugin = "/usr/lib/python3/dist-packages/dnf-plugins/versionlock.py";
+    scene.install = "method = \"package\"\n".into();
+    host.run(&format!("mv {plugin} {plugin}.off")).unwrap();
+    let run = scene.run(&["apply", "--auto-approve"]).exits(1);
+    run.says("etcd-1").says("dnf-command(versionlock)");
+    nothing_happened();
+    host.run(&format!("mv {plugin}.off {plugin}")).unwrap();
+
+    scene.version = "3.5.15".into();
+    let run = scene.run(&["apply", "--auto-approve"]).exits(1);
+    run.says("Unable to find a match: etcd-3.5.15")
+        .says("dnf list --showduplicates etcd");
+    nothing_happened();
+
+    // The repository has a newer one.
+    scene.version = "3.5.16".into();
+    scene.apply();
+    scene.is_converged();
+    scene.run(&["status"]).exits(0);
+    assert_eq!(installed(), "etcd 3.5.16\n");
+    let starts = host
+        .run("journalctl -q --no-pager -o cat -u etcd | grep -c '^Started ' || :")
+        .unwrap();
+    assert_eq!(starts.trim(), "1", "starts of etcd");
+    host.run("test ! -e /var/lib/etcd/default.etcd").unwrap();
+    let exe = host
+        .run("readlink /proc/$(systemctl show -p MainPID --value etcd)/exe")
+        .unwrap();
+    assert_eq!(exe.trim(), "/usr/bin/etcd");
+
+    let before = scene.processes();
+    host.run("dnf -y upgrade").unwrap();
+    assert_eq!(installed(), "etcd 3.5.16\n", "upgraded behind our back");
+    assert_eq!(scene.processes(), before);
+    scene.install = "method = \"package\"\npackage_version = \"1:3.5.16-1.lab\"\n".into();
+    scene.is_converged();
+
+    scene.destroy();
+    nothing_happened();
+    assert_eq!(host.run("dnf -q versionlock list").unwrap(), "");
+    assert!(!scene.has_marker(&host));
+    scene.apply();
+    scene.is_converged();
+    assert_eq!(installed(), "etcd 3.5.16\n");
+
+    // Without us the package would have started a member of its own.
+    scene.destroy();
+    host.run(
+        "dnf -y install etcd && systemctl is-active etcd && test -d /var/lib/etcd/default.etcd",
+    )
+    .unwrap();
 }

@@ -43,6 +43,7 @@ pub fn plan_for(world: &World, goal: Goal, nonce: &str) -> Plan {
 
 pub const CONVERGE: Goal = Goal::Converge {
     allow_downtime: false,
+    replace: vec![],
 };
 
 /// Chooses the next of several.

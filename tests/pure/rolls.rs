@@ -193,6 +193,7 @@ fn a_single_member_is_restarted_only_when_the_operator_accepts_it() {
         &world,
         Goal::Converge {
             allow_downtime: true,
+            replace: vec![],
         },
         "n1",
     );

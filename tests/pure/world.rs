@@ -173,7 +173,7 @@ impl World {
                 }
             }
             Operation::InstallPackages { .. }
-            | Operation::RemovePackages(_)
+            | Operation::RemovePackages { .. }
             | Operation::PurgeData(_) => {
                 return Err("not in this model".into());
             }
@@ -188,6 +188,10 @@ impl World {
             | Operation::Sweep(_)
             | Operation::Journal(_)
             | Operation::MoveLeader(_) => {}
+            Operation::AddLearner(_)
+            | Operation::Promote(_)
+            | Operation::RemoveMember(_)
+            | Operation::SaveSnapshot => return Err("not in this model".into()),
         }
         Ok(())
     }

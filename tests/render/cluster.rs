@@ -11,7 +11,7 @@ use quorate::action::{Action, ActionId, ActionKind, Change, Margin};
 use quorate::desired::model::Desired;
 use quorate::etcd::id::{ClusterId, MemberId};
 use quorate::observed::etcd::{EtcdAnswer, Member, MemberStatus};
-use quorate::observed::host::{DataDir, FilesystemFact, Os, UnitFact};
+use quorate::observed::host::{DataDir, FilesystemFact, Os, PackageManager, UnitFact};
 use quorate::observed::marker::{Generation, Marker, Phase};
 use quorate::observed::{
     ArchiveFact, EtcdState, HostFacts, HostState, MarkerState, Observed, OperatorFacts,
@@ -190,6 +190,7 @@ pub fn nothing(goal: Goal) -> Plan {
 
 pub const CONVERGE: Goal = Goal::Converge {
     allow_downtime: false,
+    replace: vec![],
 };
 
 /// What the planner itself makes of three blank hosts.
@@ -206,6 +207,7 @@ pub fn bootstrap() -> Plan {
 
 pub fn marker() -> Marker {
     Marker {
+        peer_url: None,
         version: 1,
         cluster: "demo".into(),
         node: "etcd-1".into(),
@@ -355,6 +357,7 @@ pub fn rolling() -> Plan {
                 files: vec![],
                 binaries: vec![],
                 allow_downtime: false,
+
                 reasons: because.clone(),
             }),
             &[&id("claim"), &id("configure")],
@@ -411,11 +414,13 @@ pub fn destroy() -> Plan {
         let aside = if node == "etcd-1" {
             let to = "/var/lib/etcd/member.quorate-destroyed-20261014T101500Z";
             SetAside {
+                member: None,
                 moves: vec![("/var/lib/etcd/member".into(), to.into())],
                 purge: vec![],
             }
         } else {
             SetAside {
+                member: None,
                 moves: vec![],
                 purge: vec!["/var/lib/etcd/member".into()],
             }
@@ -433,6 +438,7 @@ pub fn destroy() -> Plan {
             aside: vec![],
             user: None,
             packages: vec![],
+            manager: PackageManager::Apt,
         });
         plan.actions.push(action(
             Some(node),

@@ -173,6 +173,7 @@ impl World {
         let intent = Intent {
             goal: Goal::Converge {
                 allow_downtime: false,
+                replace: vec![],
             },
             nonce: "0123456789abcdef".into(),
         };

@@ -34,6 +34,7 @@ mod power;
 mod record;
 pub mod releases;
 mod rootfs;
+mod rpm;
 mod serve;
 mod setup;
 mod sweep;
@@ -45,6 +46,7 @@ pub use faults::{Cut, PEER_PORT};
 pub use host::{Host, Output};
 pub use lab::{Lab, Options};
 pub use net::LAB_ADDRESS;
+pub use rpm::has_rpm;
 pub use setup::setup;
 pub use sweep::{Status, clean, down, status};
 

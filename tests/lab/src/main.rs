@@ -17,7 +17,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make what labs need on this machine, once: root file system, keys, etcd releases.
+    /// Make what labs need on this machine, once: root file system, keys, dnf, etcd releases.
     Setup,
     /// List the etcd releases in the cache, or make one (3.4, 3.5, 3.5-latest, 3.6, 3.7).
     Binaries {

@@ -10,7 +10,7 @@ use crate::{SUDO_PASSWORD, machine, sys};
 
 /// Changes when the recipe below does, so that older roots are not used any more.
 const STAMP: &str = "bookworm-1";
-const SUITE: &str = "bookworm";
+pub(crate) const SUITE: &str = "bookworm";
 const INCLUDE: &str = "systemd,systemd-sysv,dbus,openssh-server,sudo,iproute2,procps,netbase,\
                        ca-certificates,curl";
 /// Timers that would look for a network or disturb a measurement.

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::releases::Release;
-use crate::{keys, machine, releases, rootfs};
+use crate::{keys, machine, releases, rootfs, rpm};
 
 /// Host keys for this many hosts are made ahead.
 const USUAL_HOSTS: usize = 5;
@@ -12,10 +12,17 @@ const USUAL_HOSTS: usize = 5;
 pub fn setup(say: impl Fn(&str)) -> Result<Vec<Release>> {
     machine::check()?;
     say("root file system of the hosts");
-    rootfs::ensure()?;
+    let root = rootfs::ensure()?;
     say("host keys");
     for index in 1..=USUAL_HOSTS {
         keys::host_keys(index)?;
+    }
+    say("dnf and rpm");
+    // Only the hosts that live by them need them.
+    if let Err(error) = rpm::ensure(&root) {
+        say(&format!(
+            "SKIPPED dnf and rpm, and the tests with them: {error}"
+        ));
     }
     say("etcd releases");
     releases::ensure_default()

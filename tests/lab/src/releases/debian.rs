@@ -1,7 +1,9 @@
-//! etcd from the packages of a Debian suite, by way of the mirror that this machine uses.
+//! Packages of a Debian suite, etcd's and others, by way of the mirror that this machine uses.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
 
 use crate::cache::cache_dir;
 use crate::error::{Context, Error, Result};
@@ -46,59 +48,105 @@ fn download(suite: &str) -> Result<Vec<PathBuf>> {
     if present.len() == PACKAGES.len() {
         return Ok(present);
     }
-    let work = tempfile::tempdir().at(|| "make a temporary directory".to_owned())?;
-    let building = work.path().join("packages");
-    for made in ["packages", "lists/partial", "cache/archives/partial"] {
-        sys::make_dir(&work.path().join(made))?;
-    }
-    // apt drops root for downloads and must be able to write there.
-    for opened in ["", "packages", "lists", "lists/partial"] {
-        sys::set_mode(&work.path().join(opened), 0o777)?;
-    }
-    let list = work.path().join("sources.list");
-    sys::write(
-        &list,
-        format!("deb [signed-by={KEYRING}] {} {suite} main\n", mirror()?),
-    )?;
-    let apt = |words: &[&str]| {
-        let mut command = sys::program("apt-get", ["-q"]);
-        command
-            .arg("-o")
-            .arg(format!("Dir::Etc::sourcelist={}", list.display()))
-            .args(["-o", "Dir::Etc::sourceparts=-"])
-            .arg("-o")
-            .arg(format!(
-                "Dir::State::lists={}",
-                work.path().join("lists").display()
-            ))
-            .arg("-o")
-            .arg(format!(
-                "Dir::Cache={}",
-                work.path().join("cache").display()
-            ))
-            .args(words)
-            .current_dir(&building);
-        sys::run(&mut command)
-    };
-    apt(&["update"])?;
+    let apt = Apt::of(suite)?;
     let mut words = vec!["download"];
     words.extend(PACKAGES);
-    apt(&words)?;
-    if packages_in(&building).len() != PACKAGES.len() {
+    apt.run(&words)?;
+    let downloaded = packages_in(&apt.packages());
+    if downloaded.len() != PACKAGES.len() {
         return Err(Error::Other(format!(
             "Debian {suite} has no {} for this machine any more",
             PACKAGES.join(" and ")
         )));
     }
-    sys::make_dir(&dir)?;
-    for package in packages_in(&building) {
-        let name = package.file_name().unwrap_or_default();
-        fs::copy(&package, dir.join(name)).at(|| format!("copy {}", package.display()))?;
-    }
+    keep(&downloaded, &dir)?;
     Ok(packages_in(&dir))
 }
 
-fn packages_in(dir: &Path) -> Vec<PathBuf> {
+/// The packages that a root file system of the suite lacks for these names to be installed in it. They are downloaded
+/// unless they are there.
+pub(crate) fn missing(suite: &str, root: &Path, names: &[&str], dir: &Path) -> Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let apt = Apt::of(suite)?;
+    let status = format!(
+        "Dir::State::status={}",
+        root.join("var/lib/dpkg/status").display()
+    );
+    let archives = format!("Dir::Cache::archives={}", apt.packages().display());
+    let mut words = vec!["-y", "--download-only", "--no-install-recommends"];
+    words.extend(["-o", &status, "-o", &archives, "install"]);
+    words.extend(names);
+    apt.run(&words)?;
+    keep(&packages_in(&apt.packages()), dir)
+}
+
+/// Copies packages into a directory that is there with all of them or not at all.
+fn keep(packages: &[PathBuf], dir: &Path) -> Result<()> {
+    let building = dir.with_extension("building");
+    sys::remove_tree(&building)?;
+    sys::make_dir(&building)?;
+    for package in packages {
+        let name = package.file_name().unwrap_or_default();
+        fs::copy(package, building.join(name)).at(|| format!("copy {}", package.display()))?;
+    }
+    sys::remove_tree(dir)?;
+    fs::rename(&building, dir).at(|| format!("name {}", dir.display()))
+}
+
+/// The machine's apt with lists and caches of its own, for one suite.
+struct Apt {
+    work: TempDir,
+}
+
+impl Apt {
+    fn of(suite: &str) -> Result<Self> {
+        let work = tempfile::tempdir().at(|| "make a temporary directory".to_owned())?;
+        let apt = Self { work };
+        for made in [
+            "packages/partial",
+            "lists/partial",
+            "cache/archives/partial",
+        ] {
+            sys::make_dir(&apt.at(made))?;
+        }
+        // apt drops root for downloads and must be able to write there.
+        for opened in ["", "packages", "packages/partial", "lists", "lists/partial"] {
+            sys::set_mode(&apt.at(opened), 0o777)?;
+        }
+        let source = format!("deb [signed-by={KEYRING}] {} {suite} main\n", mirror()?);
+        sys::write(&apt.at("sources.list"), source)?;
+        apt.run(&["update"])?;
+        Ok(apt)
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.work.path().join(name)
+    }
+
+    /// Where downloads go.
+    fn packages(&self) -> PathBuf {
+        self.at("packages")
+    }
+
+    fn run(&self, words: &[&str]) -> Result<()> {
+        let mut command = sys::program("apt-get", ["-q", "-o", "Dir::Etc::sourceparts=-"]);
+        for (option, name) in [
+            ("Dir::Etc::sourcelist", "sources.list"),
+            ("Dir::State::lists", "lists"),
+            ("Dir::Cache", "cache"),
+        ] {
+            let value = self.at(name);
+            command
+                .arg("-o")
+                .arg(format!("{option}={}", value.display()));
+        }
+        sys::run(command.args(words).current_dir(self.packages())).map(drop)
+    }
+}
+
+pub(crate) fn packages_in(dir: &Path) -> Vec<PathBuf> {
     fs::read_dir(dir)
         .into_iter()
         .flatten()

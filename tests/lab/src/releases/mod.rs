@@ -3,7 +3,7 @@
 //! `CACHE/binaries/VERSION/` holds `etcd`, `etcdctl` and, where the source has it, `etcdutl`;
 //! `CACHE/releases/` one `etcd-vVERSION-linux-ARCH.tar.gz` for each and their `SHA256SUMS`.
 
-mod debian;
+pub(crate) mod debian;
 mod golang;
 mod pack;
 

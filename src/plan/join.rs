@@ -1,0 +1,243 @@
+//! Bringing a new member onto a host: what the host needs, then the learner's first start.
+
+use std::collections::BTreeSet;
+
+use super::converge::change_of;
+use super::destroy::stamp;
+use super::host::{Differences, Host};
+use super::membership::Seat;
+use super::{Inputs, markers};
+use crate::action::add::Add;
+use crate::action::destroy::{SetAside, Stop};
+use crate::action::join::Join;
+use crate::action::marker::{Claim, Record};
+use crate::action::promote::Promote;
+use crate::action::{Action, ActionId, ActionKind, Change};
+use crate::etcd::id::{ClusterId, MemberId};
+use crate::observed::host::DataDir;
+use crate::observed::marker::{Generation, Phase};
+use crate::plan::model::Blocked;
+use crate::runtime;
+
+/// The actions of one joining node, by the stage at which they may go.
+pub(super) struct Joining {
+    pub node: String,
+    /// What can be done at once: files, binaries, certificates.
+    pub prepare: Vec<Action>,
+    /// Once its former member is no member any more: stopping it and moving its data aside.
+    pub vacate: Vec<Action>,
+    /// `None` where it was added already.
+    pub add: Option<Action>,
+    /// First start, and what settles it.
+    pub join: Action,
+    pub promote: Action,
+    pub record: Action,
+}
+
+/// What it takes; or why the host cannot have a member.
+pub(super) fn joining(
+    inputs: &Inputs<'_>,
+    host: &Host<'_>,
+    seat: Seat,
+    generation: &Generation,
+    cluster: ClusterId,
+) -> Result<Joining, Vec<Blocked>> {
+    let mut differences = host.differences();
+    let mut blocked = std::mem::take(&mut differences.blocked);
+    if host.facts.marker.get().is_none() {
+        blocked.extend(host.preflight_new_member());
+    }
+    if !blocked.is_empty() {
+        return Err(blocked);
+    }
+    let node = host.node.name.clone();
+    let peer_url = host.layout.peer_url.clone();
+    let action = |verb: &str, kind: ActionKind, because: &str, changes: Vec<Change>| Action {
+        id: ActionId::of_node(&node, verb),
+        node: Some(node.clone()),
+        kind,
+        because: vec![because.to_owned()],
+        needs: BTreeSet::new(),
+        changes,
+        margin: None,
+    };
+    let marker = |phase: Phase| {
+        let generation = Generation {
+            phase,
+            ..generation.clone()
+        };
+        let mut marker = markers::settled(inputs, host, generation, None);
+        marker.cluster_id = Some(cluster);
+        marker
+    };
+    let why = match seat {
+        Seat::Vacant { failed: Some(id) } => format!("it takes the place of member {id}"),
+        Seat::Learner { .. } => "it was added by a run that was cut off".to_owned(),
+        _ => "the cluster file names it, and it is not a member yet".to_owned(),
+    };
+
+    let claim = Claim {
+        marker: markers::ahead(host, &marker(Phase::Frozen)),
+        fresh: host.facts.marker.get().is_none(),
+    };
+    let is_claimed =
+        host.facts.marker.get().map(|marker| marker.canonical()) == Some(claim.marker.clone());
+    let mut prepare = Vec::new();
+    if !is_claimed {
+        prepare.push(action("claim", ActionKind::Claim(claim), &why, vec![]));
+    }
+    let claimed: BTreeSet<ActionId> = prepare.iter().map(|action| action.id.clone()).collect();
+    if let Some(install) = differences.install {
+        let changes = vec![change_of("version", None, &install.version)];
+        prepare.push(action(
+            "install",
+            ActionKind::Install(install),
+            &why,
+            changes,
+        ));
+    }
+    if let Some(wanted) = differences.prepare.take() {
+        let changes = host.prepare_changes(&wanted);
+        prepare.push(action(
+            "prepare",
+            ActionKind::Prepare(wanted),
+            &why,
+            changes,
+        ));
+    }
+    if let Some(configure) = Differences::configure(
+        &differences.files,
+        &differences.leftovers,
+        &host.layout,
+        host.facts,
+    ) {
+        let changes = differences
+            .files
+            .into_iter()
+            .flat_map(|file| file.changes)
+            .collect();
+        prepare.push(action(
+            "configure",
+            ActionKind::Configure(configure),
+            &why,
+            changes,
+        ));
+    }
+    let directories: BTreeSet<ActionId> = prepare
+        .iter()
+        .filter(|action| matches!(action.kind, ActionKind::Prepare(_)))
+        .map(|action| action.id.clone())
+        .collect();
+    for action in &mut prepare {
+        if !matches!(action.kind, ActionKind::Claim(_)) {
+            action.needs = claimed.clone();
+        }
+        if matches!(action.kind, ActionKind::Configure(_)) {
+            action.needs.extend(directories.iter().cloned());
+        }
+    }
+
+    let mut vacate = Vec::new();
+    let stale = match &host.facts.data {
+        DataDir::Wal(wal) => Some(Some(wal.member_id)),
+        DataDir::Unreadable(_) => Some(None),
+        DataDir::Empty | DataDir::NoWal => None,
+    };
+    if let Some(member) = stale {
+        let former = member
+            .or(match seat {
+                Seat::Vacant { failed } => failed,
+                _ => None,
+            })
+            .or(host.facts.marker.get().and_then(|marker| marker.member_id));
+        vacate.push(action(
+            "stop",
+            ActionKind::Stop(Stop {
+                unit: host.layout.unit.clone(),
+            }),
+            "its former member is none any more",
+            vec![],
+        ));
+        vacate.push(action(
+            "set-aside",
+            ActionKind::SetAside(set_aside(host, former, inputs)),
+            "a new member starts without data, and nothing is deleted",
+            vec![],
+        ));
+    }
+
+    let add = Action {
+        node: Some(node.clone()),
+        ..action(
+            "add",
+            ActionKind::Add(Add {
+                peer_url: peer_url.clone(),
+            }),
+            &why,
+            vec![],
+        )
+    };
+    let join = action(
+        "join",
+        ActionKind::Join(Join {
+            unit: host.layout.unit.clone(),
+            name: node.clone(),
+            peer_url: peer_url.clone(),
+            token: generation.token.clone(),
+            drop_in: host.layout.start_drop_in.clone(),
+            wal_dir: host.layout.wal_files_dir(),
+            leftover: (
+                host.layout.member_dir(),
+                format!("{}.quorate-{}", host.layout.member_dir(), stamp(inputs.now)),
+            ),
+            marker: marker(Phase::Started),
+        }),
+        &why,
+        vec![
+            change_of("client URL", None, &host.layout.client_url),
+            change_of("peer URL", None, &peer_url),
+        ],
+    );
+    let promote = action(
+        "promote",
+        ActionKind::Promote(Promote { peer_url }),
+        "it has caught up by then, and a vote too early would take the quorum with it",
+        vec![],
+    );
+    let settled = marker(Phase::Complete);
+    let record = action(
+        "record",
+        ActionKind::Record(Record {
+            settled: settled.files.keys().cloned().collect(),
+            marker: settled,
+        }),
+        &why,
+        vec![],
+    );
+    Ok(Joining {
+        node: node.clone(),
+        prepare,
+        vacate,
+        add: (!matches!(seat, Seat::Learner { .. })).then_some(add),
+        join,
+        promote,
+        record,
+    })
+}
+
+fn set_aside(host: &Host<'_>, member: Option<MemberId>, inputs: &Inputs<'_>) -> SetAside {
+    let suffix = format!("quorate-replaced-{}", stamp(inputs.now));
+    let mut moves = vec![host.layout.member_dir()];
+    moves.extend(host.layout.wal_dir.as_deref().map(runtime::wal_in));
+    SetAside {
+        moves: moves
+            .into_iter()
+            .map(|path| {
+                let to = format!("{path}.{suffix}");
+                (path, to)
+            })
+            .collect(),
+        purge: vec![],
+        member,
+    }
+}

@@ -1,0 +1,181 @@
+//! Members come and go while somebody writes: nothing acknowledged is lost, and nothing is cleaned by hand.
+
+use std::collections::BTreeSet;
+
+use super::harness::{Scene, blocked, ids};
+use super::writing::while_writing;
+
+/// Names of the members, all of them voters.
+fn voters(scene: &Scene) -> BTreeSet<String> {
+    let status = scene.run(&["status", "--json"]).exits(0).json();
+    status["members"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|member| {
+            assert_ne!(member["role"], "learner", "{status:#}");
+            member["name"].as_str().unwrap().to_owned()
+        })
+        .collect()
+}
+
+fn names(scene: &Scene) -> BTreeSet<String> {
+    scene.named().into_iter().map(|host| host.name).collect()
+}
+
+/// Applies the file while somebody writes; then the members are those of the file, and nothing is left to do.
+fn becomes(scene: &mut Scene, nodes: usize, without: &[&str], prefix: &str) {
+    while_writing_to(scene, prefix, nodes, without);
+    assert_eq!(voters(scene), names(scene));
+    scene.is_converged();
+}
+
+fn while_writing_to(scene: &mut Scene, prefix: &str, nodes: usize, without: &[&str]) {
+    let all = scene.nodes.max(nodes);
+    scene.without = without.iter().map(|name| (*name).to_owned()).collect();
+    scene.without.extend(
+        scene.lab.hosts()[nodes..all]
+            .iter()
+            .map(|host| host.name.clone()),
+    );
+    scene.nodes = all;
+    while_writing(scene, prefix, || {
+        scene.apply();
+    });
+}
+
+/// Nothing of ours is on the host but data that was moved aside.
+fn is_clean(scene: &Scene, number: usize) {
+    let host = scene.host(number);
+    assert!(!scene.has_marker(host), "{} has a marker", host.name);
+    let left = host
+        .run("ls -d /etc/etcd /etc/systemd/system/etcd.service /usr/local/bin/etcd /var/lib/etcd/member 2>/dev/null || :")
+        .unwrap();
+    assert_eq!(left, "", "on {}", host.name);
+    let aside = host.run("ls -d /var/lib/etcd/member.quorate-*").unwrap();
+    assert!(!aside.is_empty(), "{} has no data moved aside", host.name);
+}
+
+#[test]
+fn a_single_member_grows_to_five_and_shrinks_to_one() {
+    let Some(scene) = Scene::up("grow", 5) else {
+        return;
+    };
+    let mut scene = scene.tls();
+    scene.nodes = 1;
+    scene.apply();
+
+    scene.nodes = 3;
+    let plan = scene.run(&["plan", "--json"]).exits(0).json();
+    let order: Vec<String> = ids(&plan)
+        .into_iter()
+        .filter(|id| ["add", "join", "promote"].contains(&id.rsplit('.').next().unwrap()))
+        .collect();
+    let expected = [
+        "node.etcd-2.add",
+        "node.etcd-2.join",
+        "node.etcd-2.promote",
+        "node.etcd-3.add",
+        "node.etcd-3.join",
+        "node.etcd-3.promote",
+    ];
+    assert_eq!(order, expected, "one at a time, as learners first");
+    scene.nodes = 1;
+    becomes(&mut scene, 3, &[], "/three/");
+    becomes(&mut scene, 5, &[], "/five/");
+    // Whoever leads goes as well: leadership moves first.
+    becomes(&mut scene, 5, &["etcd-1", "etcd-2"], "/less/");
+    is_clean(&scene, 1);
+    is_clean(&scene, 2);
+    becomes(
+        &mut scene,
+        5,
+        &["etcd-1", "etcd-2", "etcd-3", "etcd-4"],
+        "/one/",
+    );
+    is_clean(&scene, 3);
+    is_clean(&scene, 4);
+}
+
+#[test]
+fn an_old_etcd_grows_and_shrinks_as_well() {
+    let Some(mut scene) = Scene::up("grow34", 3) else {
+        return;
+    };
+    scene.version = "3.4.23".into();
+    scene.nodes = 1;
+    scene.apply();
+    becomes(&mut scene, 3, &[], "/three/");
+    becomes(&mut scene, 3, &["etcd-1"], "/two/");
+}
+
+#[test]
+fn failed_members_are_replaced_and_gone_ones_removed() {
+    let Some(scene) = Scene::up("replace", 4) else {
+        return;
+    };
+    let mut scene = scene.tls();
+    scene.nodes = 3;
+    scene.apply();
+
+    // A host that was rebuilt: blank, under the same name and address.
+    let rebuild = "systemctl disable --now etcd; rm -rf /etc/quorate /etc/etcd /var/lib/etcd /usr/local/bin/etcd* \
+                   /etc/systemd/system/etcd.service; userdel etcd; systemctl daemon-reload";
+    scene.host(2).run(rebuild).unwrap();
+    becomes(&mut scene, 3, &[], "/rebuilt/");
+
+    // Data that is missing is not lost until the operator says so.
+    scene
+        .host(3)
+        .run("systemctl stop etcd; rm -rf /var/lib/etcd/member")
+        .unwrap();
+    let run = scene.run(&["apply", "--auto-approve"]).exits(3);
+    assert!(run.stdout.contains("may not be mounted"), "{run}");
+    while_writing(&scene, "/lost/", || {
+        scene
+            .run(&["apply", "--auto-approve", "--replace", "etcd-3"])
+            .exits(0);
+    });
+    assert_eq!(voters(&scene), names(&scene));
+    scene.is_converged();
+
+    // A healthy member is replaced on the operator's word: its data is moved aside, not deleted.
+    while_writing(&scene, "/healthy/", || {
+        scene
+            .run(&["apply", "--auto-approve", "--replace", "etcd-1"])
+            .exits(0);
+    });
+    scene
+        .host(1)
+        .run("ls -d /var/lib/etcd/member.quorate-replaced-*")
+        .unwrap();
+    scene.is_converged();
+
+    // A host that is gone for ever makes way for another one.
+    scene.host(2).power_off().unwrap();
+    let plan = scene.run(&["plan", "--json"]).exits(3).json();
+    assert!(
+        ids(&plan).iter().all(|id| !id.ends_with(".remove")),
+        "unreachable is not gone: {plan:#}"
+    );
+    scene.nodes = 4;
+    while_writing_to(&mut scene, "/gone/", 4, &["etcd-2"]);
+    assert_eq!(voters(&scene), names(&scene));
+    scene.is_converged();
+
+    // Without a quorum nobody is given up.
+    scene.host(3).power_off().unwrap();
+    scene.host(4).power_off().unwrap();
+    scene.without = ["etcd-2", "etcd-3", "etcd-4"].map(String::from).into();
+    let plan = scene.run(&["plan", "--json"]).exits(3).json();
+    assert!(
+        ids(&plan).iter().all(|id| !id.ends_with(".remove")),
+        "{plan:#}"
+    );
+    assert!(
+        blocked(&plan)
+            .iter()
+            .any(|(_, reason)| reason.contains("without a quorum")),
+        "{plan:#}"
+    );
+}
