@@ -62,6 +62,11 @@ test: setup ## Run all tests; those on lab hosts come last
 test-fast: tools ## Run the tests that need no lab, nor root
 	@$(CARGO) test --workspace --no-fail-fast --lib --bins $(addprefix --test ,$(FAST_TESTS))
 
+chaos: export QUORATE_CHAOS_SECONDS ?= 1800
+chaos: export QUORATE_CHAOS_SEED ?= random
+chaos: setup ## Edits, faults and kill -9 at random, for half an hour
+	@trap '$(LAB) clean >/dev/null' EXIT; $(CARGO) test --test chaos -- --nocapture campaign
+
 demo: setup ## Boot three hosts, take them through plan, apply, status, plan and destroy, and remove them
 	@PATH="$(BIN):$$PATH" examples/demo.sh
 
@@ -91,11 +96,6 @@ fmt: tools ## Format the sources
 
 lint: tools ## Check formatting, clippy and what must not be in the sources
 	@.ci/lint
-
-chaos: export QUORATE_CHAOS_SECONDS ?= 1800
-chaos: export QUORATE_CHAOS_SEED ?= random
-chaos: setup ## Edits, faults and kill -9 at random, for half an hour
-	@trap '$(LAB) clean >/dev/null' EXIT; $(CARGO) test --test chaos -- --nocapture campaign
 
 doc: tools ## Build the documentation of the library
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --workspace

@@ -12,6 +12,7 @@ pub enum Kind {
     ExtraSan,
     Add,
     Delete,
+    Exchange,
     Replace,
     Move,
     PeerPort,
@@ -26,6 +27,7 @@ const ALL: &[Kind] = &[
     Kind::ExtraSan,
     Kind::Add,
     Kind::Delete,
+    Kind::Exchange,
     Kind::Replace,
     Kind::Move,
     Kind::PeerPort,
@@ -39,6 +41,10 @@ const SUPPORTED: &[Kind] = &[
     Kind::Setting,
     Kind::NodeSetting,
     Kind::ExtraSan,
+    Kind::Add,
+    Kind::Delete,
+    Kind::Exchange,
+    Kind::Replace,
 ];
 
 /// The variable that names other kinds to draw from, such as `add,delete`.
@@ -86,9 +92,17 @@ pub enum Edit {
         node: String,
         dead: bool,
     },
-    /// A node whose host was set up anew: without marker, data and programs.
+    /// A node makes way for a new one on a spare host, in one edit.
+    Exchange {
+        node: String,
+        dead: bool,
+        host: usize,
+    },
+    /// A node whose host was set up anew, without marker, data and programs; or one that has lost
+    /// nothing but its data, which the operator has to say.
     Replace {
         node: String,
+        data_only: bool,
     },
     /// A host has another address.
     Move {
@@ -115,6 +129,8 @@ pub enum Beside {
     Bury(usize),
     /// Everything that the program put there is wiped away, the data too.
     Blank(usize),
+    /// Its data is wiped away.
+    Empty(usize),
     /// Its address is taken away, and it gets another.
     Renumber(usize, u8),
 }
@@ -128,6 +144,7 @@ impl Edit {
             Self::ExtraSan { .. } => Kind::ExtraSan,
             Self::Add { .. } => Kind::Add,
             Self::Delete { .. } => Kind::Delete,
+            Self::Exchange { .. } => Kind::Exchange,
             Self::Replace { .. } => Kind::Replace,
             Self::Move { .. } => Kind::Move,
             Self::PeerPort { .. } => Kind::PeerPort,
@@ -143,6 +160,7 @@ impl Edit {
             .copied()
             .filter(|kind| match kind {
                 Kind::Add => !cluster.spare.is_empty() && cluster.nodes.len() < 5,
+                Kind::Exchange => !cluster.spare.is_empty(),
                 Kind::Delete => cluster.nodes.len() > 3,
                 _ => true,
             })
@@ -170,7 +188,15 @@ impl Edit {
                 node,
                 dead: rng.bool(),
             },
-            Kind::Replace => Self::Replace { node },
+            Kind::Exchange => Self::Exchange {
+                node,
+                dead: rng.bool(),
+                host: cluster.spare[0],
+            },
+            Kind::Replace => Self::Replace {
+                node,
+                data_only: rng.bool(),
+            },
             Kind::Move => Self::Move { node },
             Kind::PeerPort => Self::PeerPort {
                 node,
@@ -208,6 +234,10 @@ impl Edit {
                 cluster.join(*host);
             }
             Self::Delete { node, .. } => cluster.leave(node),
+            Self::Exchange { node, host, .. } => {
+                cluster.join(*host);
+                cluster.leave(node);
+            }
             Self::Move { node } => {
                 if let Some(node) = cluster.node_mut(node) {
                     node.moves += 1;
@@ -234,9 +264,12 @@ impl Edit {
     /// The node whose member is down because of what is done beside; faults leave the others alone.
     pub fn victim(&self) -> Option<&str> {
         match self {
-            Self::Delete { node, dead: true } | Self::Replace { node } | Self::Move { node } => {
-                Some(node)
+            Self::Delete { node, dead: true }
+            | Self::Exchange {
+                node, dead: true, ..
             }
+            | Self::Replace { node, .. }
+            | Self::Move { node } => Some(node),
             _ => None,
         }
     }
@@ -245,8 +278,11 @@ impl Edit {
     pub fn beside(&self, before: &Cluster) -> Option<Beside> {
         let node = before.node(self.victim()?)?;
         Some(match self {
-            Self::Delete { .. } => Beside::Bury(node.host),
+            Self::Delete { .. } | Self::Exchange { .. } => Beside::Bury(node.host),
             Self::Move { .. } => Beside::Renumber(node.host, node.moves + 1),
+            Self::Replace {
+                data_only: true, ..
+            } => Beside::Empty(node.host),
             _ => Beside::Blank(node.host),
         })
     }
@@ -254,7 +290,10 @@ impl Edit {
     /// Further words of the command line: what the file alone does not say.
     pub fn words(&self) -> Vec<String> {
         match self {
-            Self::Replace { node } => vec!["--replace".to_owned(), node.clone()],
+            Self::Replace {
+                node,
+                data_only: true,
+            } => vec!["--replace".to_owned(), node.clone()],
             _ => Vec::new(),
         }
     }

@@ -91,7 +91,10 @@ fn victims(
     } else {
         rng.usize(0..=tolerates)
     };
-    let mut hosts: Vec<usize> = cluster.nodes.iter().map(|node| node.host).collect();
+    // A host that joins can be hit like the others.
+    let nodes = cluster.nodes.iter().chain(&after.nodes);
+    let hosts: BTreeSet<usize> = nodes.map(|node| node.host).collect();
+    let mut hosts: Vec<usize> = hosts.into_iter().collect();
     rng.shuffle(&mut hosts);
     let given = edit
         .victim()

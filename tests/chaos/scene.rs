@@ -15,7 +15,7 @@ use crate::round::{Blow, Round};
 use crate::verdict::judge;
 
 /// Sparse, and enough for the longest run.
-const DISK_MIB: u64 = 2_048;
+const DISK_MIB: u64 = 8_192;
 /// For a cluster that nothing befalls any more.
 const CONVERGE: Duration = Duration::from_secs(300);
 const TRIES: usize = 10;
@@ -225,6 +225,11 @@ impl Scene {
         match beside {
             Beside::Bury(host) => self.lab.hosts()[*host].power_off().map_err(say),
             Beside::Blank(host) => blank(&self.lab.hosts()[*host]),
+            Beside::Empty(host) => {
+                let script =
+                    "systemctl kill -s KILL etcd; systemctl stop etcd; rm -rf /var/lib/etcd/*";
+                self.lab.hosts()[*host].run(script).map(drop).map_err(say)
+            }
             Beside::Renumber(host, moves) => {
                 let address = crate::cluster::address(*host, *moves);
                 self.lab

@@ -134,7 +134,7 @@ fn host(host: &Host, node: &Node, cluster: &Cluster) -> Vec<String> {
         ask("tr '\\0' '\\n' </proc/$(systemctl show etcd -p MainPID --value)/environ");
     let left = ask(
         "find /usr/local/bin /etc/etcd /etc/quorate /etc/systemd/system /var/lib /var/cache /run/systemd/system \
-         -xdev -name '*quorate-*' ! -name '*.service' 2>/dev/null || :",
+         -xdev -name '*quorate-*' ! -name '*.service' ! -name 'member.quorate-*' 2>/dev/null || :",
     );
     if unit != "active\nenabled\n" {
         wrong.push(format!(

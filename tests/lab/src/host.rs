@@ -82,7 +82,8 @@ impl Host {
         let init = self
             .init()
             .ok_or_else(|| Error::host(&self.name, "is off, so that nothing can run on it"))?;
-        let mut command = sys::program("nsenter", ["-t", &init.to_string(), "-a", "-r", "-w", "--"]);
+        let mut command =
+            sys::program("nsenter", ["-t", &init.to_string(), "-a", "-r", "-w", "--"]);
         shell(&mut command, script, arguments);
         sys::output_with_input(&mut command, input).map(Output::from)
     }
@@ -165,7 +166,9 @@ impl Host {
     /// A shell in the host's namespaces, or while it is off in its root file system.
     fn shell_on_or_off(&self, script: &str, arguments: &[&str]) -> Command {
         let mut command = match self.init() {
-            Some(init) => sys::program("nsenter", ["-t", &init.to_string(), "-a", "-r", "-w", "--"]),
+            Some(init) => {
+                sys::program("nsenter", ["-t", &init.to_string(), "-a", "-r", "-w", "--"])
+            }
             None => sys::program("chroot", [self.root()]),
         };
         shell(&mut command, script, arguments);
