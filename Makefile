@@ -5,6 +5,7 @@
 #   CARGO_TARGET_DIR  where cargo builds, ./target by default
 #   QUORATE_LAB_CACHE where the lab keeps what it made once, /var/cache/quorate-lab by default
 #   LAB_THREADS       how many lab tests run at a time, 2 by default
+#   QUORATE_CHAOS_SECONDS, _SEED, _FROM, _EDITS  how long `chaos` goes on, what it draws, see tests/chaos/campaign.rs
 #   N, HOST, NAME     hosts of `lab-up`, host of `lab-ssh`, name of the lab
 
 SHELL := /bin/bash
@@ -22,12 +23,12 @@ LAB := $(BIN)/lab
 # Every integration test of the workspace. Those on lab hosts run last, a few at a time.
 TESTS := $(sort $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) \
 	$(patsubst tests/lab/tests/%.rs,%,$(wildcard tests/lab/tests/*.rs)))
-LAB_TESTS := $(filter accidents cluster readme hosts faults cleanup,$(TESTS))
+LAB_TESTS := $(filter accidents chaos cluster readme hosts faults cleanup,$(TESTS))
 FAST_TESTS := $(filter-out $(LAB_TESTS),$(TESTS))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help packages tools root build setup test test-fast demo bench lab-up lab-ssh lab-down lab-status fmt lint doc
+.PHONY: help packages tools root build setup test test-fast chaos demo bench lab-up lab-ssh lab-down lab-status fmt lint doc
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -60,6 +61,11 @@ test: setup ## Run all tests; those on lab hosts come last
 
 test-fast: tools ## Run the tests that need no lab, nor root
 	@$(CARGO) test --workspace --no-fail-fast --lib --bins $(addprefix --test ,$(FAST_TESTS))
+
+chaos: export QUORATE_CHAOS_SECONDS ?= 1800
+chaos: export QUORATE_CHAOS_SEED ?= random
+chaos: setup ## Edits, faults and kill -9 at random, for half an hour
+	@trap '$(LAB) clean >/dev/null' EXIT; $(CARGO) test --test chaos -- --nocapture campaign
 
 demo: setup ## Boot three hosts, take them through plan, apply, status, plan and destroy, and remove them
 	@PATH="$(BIN):$$PATH" examples/demo.sh

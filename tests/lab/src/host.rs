@@ -21,7 +21,7 @@ const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 pub struct Host {
     /// Its host name, `etcd-1` and so on.
     pub name: String,
-    /// Its address in the lab.
+    /// The address in the lab that it begins with; see [`Host::address`].
     pub ip: Ipv4Addr,
     pub(crate) lab: String,
     pub(crate) index: usize,
@@ -120,6 +120,24 @@ impl Host {
     /// Whether its init runs.
     pub fn is_on(&self) -> bool {
         self.init().is_some()
+    }
+
+    /// The address that it has: another than at first after [`Lab::renumber`](crate::Lab::renumber).
+    pub fn address(&self) -> Ipv4Addr {
+        let text = fs::read_to_string(self.address_file()).unwrap_or_default();
+        text.trim().parse().unwrap_or(self.ip)
+    }
+
+    pub(crate) fn renumber(&self, address: Ipv4Addr) -> Result<()> {
+        sys::write(&self.address_file(), format!("{address}\n"))?;
+        if self.is_on() {
+            net::renumber(&self.lab, self.index, address)?;
+        }
+        Ok(())
+    }
+
+    fn address_file(&self) -> PathBuf {
+        self.dir().join("address")
     }
 
     /// What its init wrote to the console, over all boots.

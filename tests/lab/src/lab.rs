@@ -1,6 +1,7 @@
 //! A lab: hosts on a network of their own, from boot to complete removal.
 
 use std::ffi::OsStr;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -129,6 +130,17 @@ impl Lab {
             })
     }
 
+    /// Gives a host another address in place of the one it has, now and at every boot; its keys
+    /// are known there too. Connections to the old one are dead, as when somebody renumbers it.
+    pub fn renumber(&self, host: &str, address: Ipv4Addr) -> Result<()> {
+        let host = self.host(host)?;
+        let keys = keys::host_keys(host.index)?;
+        let known = sys::read(&self.known_hosts())?;
+        let lines = keys::known_hosts_lines(&keys, &host.name, address)?;
+        sys::write(&self.known_hosts(), known + &lines)?;
+        host.renumber(address)
+    }
+
     /// Its directory, with the client's keys and `known_hosts`. A test may keep files there:
     /// they go with the lab.
     pub fn dir(&self) -> PathBuf {
@@ -189,7 +201,7 @@ impl Lab {
             ))
             .arg("-i")
             .arg(self.identity())
-            .arg(format!("{user}@{}", host.ip));
+            .arg(format!("{user}@{}", host.address()));
         Ok(command)
     }
 

@@ -82,13 +82,12 @@ pub(crate) fn lab_up(lab: &str) -> Result<()> {
     )
 }
 
-/// Makes a host's namespace and plugs it into the lab's bridge, always with the same address
-/// and hardware address, as a host that comes back has them.
-pub(crate) fn host_up(lab: &str, index: usize) -> Result<()> {
+/// Makes a host's namespace and plugs it into the lab's bridge, always with the same hardware
+/// address, as a host that comes back has it.
+pub(crate) fn host_up(lab: &str, index: usize, address: Ipv4Addr) -> Result<()> {
     let outer = namespace(lab, None);
     let inner = namespace(lab, Some(index));
-    let address = host_address(index);
-    let [a, b, c, d] = address.octets();
+    let [a, b, c, d] = host_address(index).octets();
     add_namespace(&inner)?;
     ip_batch(
         &outer,
@@ -105,6 +104,15 @@ pub(crate) fn host_up(lab: &str, index: usize) -> Result<()> {
              addr add {address}/24 dev host0\n\
              link set host0 up\n"
         ),
+    )
+}
+
+/// Gives a running host another address in place of all that it has.
+pub(crate) fn renumber(lab: &str, index: usize, address: Ipv4Addr) -> Result<()> {
+    let inner = namespace(lab, Some(index));
+    ip_batch(
+        &inner,
+        &format!("addr flush dev host0\naddr add {address}/24 dev host0\n"),
     )
 }
 

@@ -46,7 +46,7 @@ impl Host {
             return Ok(());
         }
         self.power_off()?;
-        net::host_up(&self.lab, self.index)?;
+        net::host_up(&self.lab, self.index, self.address())?;
         self.apply_partition()?;
         let exited = self.start()?;
         self.wait_ready(&exited)
@@ -105,7 +105,7 @@ impl Host {
     }
 
     fn wait_ready(&self, exited: &AtomicBool) -> Result<()> {
-        let address = SocketAddr::from((self.ip, 22));
+        let address = SocketAddr::from((self.address(), 22));
         let ready = net::inside(&self.namespace(), || {
             sys::wait_until(BOOT_LIMIT, || {
                 exited.load(Ordering::Acquire) || greets(&address)

@@ -162,3 +162,19 @@ fn packages_of_debian_install_without_a_network() {
         "etcd Version: 3.5.16\n"
     );
 }
+
+#[test]
+fn a_host_can_be_renumbered_for_good() {
+    let lab = common::lab("t-renumber", 2);
+    let [first, second] = lab.hosts() else {
+        panic!("two hosts were asked for")
+    };
+    lab.renumber("etcd-1", "10.77.0.99".parse().unwrap())
+        .unwrap();
+    for _ in 0..2 {
+        assert_eq!(first.address().to_string(), "10.77.0.99");
+        assert_eq!(common::ssh(&lab, "root", first, "hostname"), "etcd-1");
+        assert!(!common::connects(second, first, 22), "the old one answers");
+        first.reboot().unwrap();
+    }
+}
