@@ -33,7 +33,8 @@ impl Model {
         };
         let raft = &self.rafts[&cluster];
         if !raft.peers[&member].serving {
-            return EtcdState::Silent;
+            // Its port takes connections, and nobody ever answers them.
+            return EtcdState::Unknown("no answer within 10 s".into());
         }
         let list = raft.member_list(member, linearizable).ok();
         EtcdState::Answered(Box::new(EtcdAnswer {
@@ -52,10 +53,10 @@ fn lines(membership: &Membership, client_url: &str) -> Vec<Member> {
         id: *id,
         name: line.name.clone(),
         peer_urls: vec![line.url.clone()],
-        client_urls: if line.name.is_empty() {
-            vec![]
-        } else {
+        client_urls: if line.published {
             vec![client_url.into()]
+        } else {
+            vec![]
         },
         is_learner: line.learner,
     };

@@ -11,8 +11,10 @@ use super::release::Release;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Line {
     pub url: String,
-    /// Empty until it has started once.
+    /// A bootstrap names all members; who is added has none until it has started.
     pub name: String,
+    /// Whether it has started once and told its client URLs.
+    pub published: bool,
     pub learner: bool,
 }
 
@@ -62,7 +64,7 @@ impl Membership {
         self.members.get(&id).is_some_and(|line| !line.learner)
     }
 
-    /// Voters that have told their names, without one.
+    /// Voters that etcd takes for started, without one: those that have names.
     pub fn started_without(&self, id: Option<MemberId>) -> usize {
         self.voters()
             .filter(|voter| Some(*voter) != id && !self.members[voter].name.is_empty())
@@ -113,6 +115,7 @@ impl Membership {
                 let line = Line {
                     url: url.clone(),
                     name: String::new(),
+                    published: false,
                     learner: *learner,
                 };
                 self.members.insert(*id, line);
@@ -126,7 +129,10 @@ impl Membership {
                 line.url.clone_from(url);
                 line.learner &= !release.update_promotes();
             }),
-            Entry::Publish(id, name) => self.change(*id, |line| line.name.clone_from(name)),
+            Entry::Publish(id, name) => self.change(*id, |line| {
+                line.name.clone_from(name);
+                line.published = true;
+            }),
             Entry::Write | Entry::Burst => {}
         }
     }

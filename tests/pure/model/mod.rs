@@ -239,7 +239,7 @@ impl Model {
             Event::Publish(cluster, id) => {
                 let name = self.host_of(*cluster, *id).unwrap_or_default().to_owned();
                 let raft = next.raft(*cluster);
-                if raft.tip().members[id].name != name {
+                if !raft.tip().members[id].published {
                     raft.commit(membership::Entry::Publish(*id, name), None);
                 }
                 raft.peers.get_mut(id).expect("a peer").serving = true;

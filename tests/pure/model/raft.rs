@@ -223,6 +223,10 @@ impl Raft {
         if !self.holds_all(id) {
             next.faults.insert(Fault::Lost);
             next.log.truncate(self.peers[&id].position.into());
+            if self.peers[&id].blank.is_some() {
+                next.base = next.origin.clone();
+                next.grown = false;
+            }
             let end = next.end();
             for peer in next.peers.values_mut() {
                 peer.position = peer.position.min(end);

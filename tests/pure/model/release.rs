@@ -30,11 +30,6 @@ impl Release {
         }
     }
 
-    /// Whether an ID that nobody knows is called a learner that lags instead of unknown, when it is to be promoted.
-    pub fn stranger_is_a_lagging_learner(self) -> bool {
-        self.1 < 5 || (self.1 == 5 && self.2 < 7)
-    }
-
     /// Learners that a cluster may have at a time.
     pub fn learners(self) -> usize {
         1

@@ -32,7 +32,8 @@ impl Initial {
         let line = |(name, url): (&String, &String)| {
             let line = Line {
                 url: url.clone(),
-                name: String::new(),
+                name: name.clone(),
+                published: false,
                 learner: false,
             };
             Some((self.member_id(name)?, line))
@@ -121,7 +122,7 @@ impl Model {
         let cluster = initial.cluster_id();
         let knows = |(_, membership): (&Host, Membership)| {
             let line = membership.members.get(&member);
-            line.is_some_and(|line| !line.name.is_empty())
+            line.is_some_and(|line| line.published)
         };
         if self.peers_of(host, initial).into_iter().any(knows) {
             return self.ends(host, Exit::AlreadyBootstrapped);
