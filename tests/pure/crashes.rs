@@ -135,12 +135,12 @@ fn assert_converged(world: &World) {
     assert!(plan.blocked.is_empty(), "{:?}", plan.blocked);
     let clusters: BTreeSet<_> = world
         .hosts
-        .values()
-        .map(|host| host.wal.expect("data").cluster_id)
+        .keys()
+        .map(|host| world.etcd.member_on(host).expect("data").0)
         .collect();
     assert_eq!(clusters.len(), 1, "one cluster");
     for (name, host) in &world.hosts {
-        assert!(host.running.is_some() && host.enabled, "{name} runs");
+        assert!(world.is_running(name) && host.enabled, "{name} runs");
         let bootstraps = host
             .starts
             .iter()
@@ -203,7 +203,7 @@ fn an_operator_may_die_after_every_operation_of_a_destroy() {
         let mut world = World::new(desired(3));
         let plan = plan_for(&world, CONVERGE, "n0");
         assert!(run(&mut world, &plan, &mut in_order(), usize::MAX));
-        let before = world.hosts["etcd-1"].wal;
+        let before = world.etcd.member_on("etcd-1");
         let destroy = Goal::Destroy { purge_data: false };
         let plan = plan_for(&world, destroy.clone(), "n1");
         let complete = run(&mut world, &plan, &mut in_order(), cut);
@@ -214,7 +214,7 @@ fn an_operator_may_die_after_every_operation_of_a_destroy() {
         );
         for (name, host) in &world.hosts {
             assert!(
-                host.running.is_none() && host.wal.is_none() && !host.user,
+                !world.is_running(name) && world.etcd.member_on(name).is_none() && !host.user,
                 "{name} is clean"
             );
             // Whoever dies between the removal of the marker and of its directory leaves that empty.
@@ -229,7 +229,7 @@ fn an_operator_may_die_after_every_operation_of_a_destroy() {
         }
         assert!(run(&mut world, &plan, &mut in_order(), usize::MAX));
         assert_converged(&world);
-        assert_ne!(before, world.hosts["etcd-1"].wal);
+        assert_ne!(before, world.etcd.member_on("etcd-1"));
         if complete {
             break;
         }

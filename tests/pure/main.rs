@@ -5,6 +5,7 @@ mod crashes;
 mod etcd_options;
 mod examples;
 mod invalid_files;
+mod model;
 mod rolls;
 mod schema;
 mod world;

@@ -16,7 +16,7 @@ fn changed(nodes: usize) -> World {
     let mut world = World::new(desired(nodes));
     let plan = plan_for(&world, CONVERGE, "n0");
     assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
-    for node in &mut world.desired.nodes {
+    for node in &mut world.desired_mut().nodes {
         node.settings.insert("snapshot-count".into(), "5000".into());
     }
     world
@@ -158,8 +158,8 @@ fn a_member_that_does_not_come_back_is_put_back_and_stops_the_roll() {
 #[test]
 fn with_one_of_three_down_nothing_is_restarted() {
     let mut world = changed(3);
-    world.hosts.get_mut("etcd-3").expect("a host").unreachable = true;
-    world.hosts.get_mut("etcd-3").expect("a host").running = None;
+    world.kill("etcd-3");
+    world.cut_off("etcd-3");
     let plan = plan_for(&world, CONVERGE, "n1");
     assert_eq!(restarts(&plan), 0);
     assert_eq!(
@@ -176,7 +176,7 @@ fn with_one_of_three_down_nothing_is_restarted() {
 #[test]
 fn a_member_that_is_only_down_is_started_before_others_restart() {
     let mut world = changed(3);
-    world.hosts.get_mut("etcd-3").expect("a host").running = None;
+    world.kill("etcd-3");
     let plan = plan_for(&world, CONVERGE, "n1");
     assert_eq!(restarts(&plan), 2, "{:?}", plan.blocked);
     assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
@@ -279,14 +279,7 @@ fn without_the_lock_nothing_is_taken_back() {
 #[test]
 fn a_host_of_another_cluster_blocks() {
     let mut world = changed(3);
-    let wal = world
-        .hosts
-        .get_mut("etcd-2")
-        .expect("a host")
-        .wal
-        .as_mut()
-        .expect("data");
-    wal.cluster_id.0 ^= 1;
+    world.swap_cluster("etcd-2");
     let plan = plan_for(&world, CONVERGE, "n1");
     assert!(
         plan.actions
@@ -303,9 +296,7 @@ fn a_host_of_another_cluster_blocks() {
 #[test]
 fn a_member_without_its_data_blocks_and_is_not_started() {
     let mut world = changed(3);
-    let host = world.hosts.get_mut("etcd-2").expect("a host");
-    host.wal = None;
-    host.running = None;
+    world.lose_data("etcd-2");
     let plan = plan_for(&world, CONVERGE, "n1");
     assert!(
         plan.actions
@@ -338,14 +329,14 @@ proptest! {
             let plan = plan_for(&world, CONVERGE, &format!("n{round}"));
             prop_assert!(plan.blocked.is_empty(), "{:?}", plan.blocked);
             run(&mut world, &plan, &mut choose, *cut);
-            let away = world.hosts.values().filter(|host| host.running.is_none()).count();
+            let away = world.hosts.keys().filter(|host| !world.is_running(host)).count();
             prop_assert!(away <= 1);
         }
         let plan = plan_for(&world, CONVERGE, "last");
         prop_assert!(run(&mut world, &plan, &mut choose, usize::MAX));
         prop_assert!(plan_for(&world, CONVERGE, "empty").is_empty());
         for host in world.hosts.values() {
-            prop_assert_eq!(&host.running.as_ref().expect("runs").environment["ETCD_SNAPSHOT_COUNT"], "5000");
+            prop_assert_eq!(&host.process.as_ref().expect("runs").environment["ETCD_SNAPSHOT_COUNT"], "5000");
         }
     }
 }
@@ -377,7 +368,7 @@ fn names_addresses_directories_and_tls_of_a_living_member_are_not_changed() {
         let mut world = World::new(desired(3));
         let plan = plan_for(&world, CONVERGE, "n0");
         assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
-        edit(&mut world.desired);
+        edit(world.desired_mut());
         let observed = world.observe();
         let intent = quorate::plan::Intent {
             goal: CONVERGE,
@@ -414,10 +405,7 @@ fn names_addresses_directories_and_tls_of_a_living_member_are_not_changed() {
 #[test]
 fn nothing_is_restarted_while_membership_and_file_differ() {
     let mut world = changed(3);
-    for host in world.hosts.values_mut() {
-        host.peers
-            .insert("etcd-2".into(), "http://10.0.0.2:12380".into());
-    }
+    world.update_peer_url("etcd-2", "http://10.0.0.2:12380");
     let plan = plan_for(&world, CONVERGE, "n1");
     assert_eq!(restarts(&plan), 0, "{:?}", plan.blocked);
     let of_it = |action: &&quorate::action::Action| action.node.as_deref() == Some("etcd-2");
@@ -428,8 +416,8 @@ fn nothing_is_restarted_while_membership_and_file_differ() {
 #[test]
 fn a_member_that_is_down_is_not_upgraded() {
     let mut world = changed(3);
-    world.hosts.get_mut("etcd-3").expect("a host").running = None;
-    world.desired.etcd.version =
+    world.kill("etcd-3");
+    world.desired_mut().etcd.version =
         quorate::desired::model::VersionSpec::Exact("3.6.16".parse().expect("a version"));
     let plan = plan_for(&world, CONVERGE, "n1");
     assert!(plan.is_empty(), "{:?}", plan.actions);
@@ -451,7 +439,7 @@ fn a_destroy_touches_only_the_generation_that_most_hosts_bear() {
     let text = entry.text.as_mut().expect("text");
     let mut other: marker::Marker = serde_json::from_str(text).expect("a marker");
     other.generation.nonce = "another".into();
-    *text = other.render();
+    *text = other.render().into();
     let plan = plan_for(&world, Goal::Destroy { purge_data: false }, "n1");
     assert!(
         plan.actions
@@ -476,7 +464,7 @@ fn a_destroy_touches_only_the_generation_that_most_hosts_bear() {
 #[test]
 fn a_bootstrap_takes_no_host_of_another_cluster() {
     let mut world = changed(3);
-    world.desired.cluster.name = "other".into();
+    world.desired_mut().cluster.name = "other".into();
     for host in world.hosts.values_mut() {
         let entry = host
             .files
@@ -485,9 +473,10 @@ fn a_bootstrap_takes_no_host_of_another_cluster() {
         entry.text = entry
             .text
             .as_ref()
-            .map(|text| text.replace("\"complete\"", "\"frozen\""));
-        host.wal = None;
-        host.running = None;
+            .map(|text| text.replace("\"complete\"", "\"frozen\"").into());
+    }
+    for host in ["etcd-1", "etcd-2", "etcd-3"] {
+        world.lose_data(host);
     }
     let plan = plan_for(&world, CONVERGE, "n1");
     assert!(plan.is_empty());

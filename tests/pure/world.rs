@@ -1,57 +1,61 @@
-//! A small model of hosts: what operations do to files, units and data, and what a probe would see.
+//! Hosts with files and units around the model of etcd: what operations do to them, and what a probe would see.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use quorate::action::{Action, Operation, RunFacts, UnitVerb};
-use quorate::desired::model::{Desired, Node};
+use quorate::desired::model::{Desired, Node, VersionSpec};
 use quorate::etcd::id::{ClusterId, MemberId};
-use quorate::etcd::wal::WalIdentity;
-use quorate::observed::etcd::{ClusterView, EtcdAnswer, EtcdState, Member, MemberStatus};
+use quorate::observed::etcd::{ClusterView, EtcdState};
 use quorate::observed::host::{
-    BinaryFact, DataDir, FileFact, FileStat, FilesystemFact, HostFacts, Os, UnitFact,
+    BinaryFact, FileFact, FileStat, FilesystemFact, HostFacts, Os, UnitFact,
 };
-use quorate::observed::marker::{self, Generation, MarkerState, Phase};
+use quorate::observed::marker::{self, MarkerState};
 use quorate::observed::{ArchiveFact, HostState, Observed};
 use quorate::plan::fingerprint::sha256;
 use quorate::runtime::{self, Content, Layout};
 
-/// Hosts by node name.
+use crate::model::host::{Data, Host, Reach, Run};
+use crate::model::membership::Entry as LogEntry;
+use crate::model::start::{Exit, Initial};
+use crate::model::{Event, Model};
+
+/// Hosts by node name, and what etcd is on them.
+#[derive(Clone)]
 pub struct World {
-    pub desired: Desired,
+    pub desired: Arc<Desired>,
     pub hosts: BTreeMap<String, Machine>,
+    pub etcd: Model,
     clock: i64,
 }
 
 /// One host.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
 pub struct Machine {
     pub files: BTreeMap<String, Entry>,
     pub user: bool,
     pub enabled: bool,
     pub masked: bool,
-    pub running: Option<Process>,
-    pub wal: Option<WalIdentity>,
-    /// Peer URLs by name that its WAL knows.
-    pub peers: BTreeMap<String, String>,
+    /// What the unit was last started with.
+    pub process: Option<Process>,
     /// A bootstrap on an empty directory, and any start of a member, in order.
     pub starts: Vec<&'static str>,
-    pub unreachable: bool,
 }
 
 /// A file or, without text, a directory.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Entry {
     pub mode: u32,
     pub owner: String,
-    pub text: Option<String>,
+    pub text: Option<Arc<str>>,
     pub changed_at: i64,
 }
 
-/// A running member.
-#[derive(Clone)]
+/// A process of the unit.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Process {
-    pub environment: BTreeMap<String, String>,
-    pub binary: String,
+    pub environment: Arc<BTreeMap<String, String>>,
+    pub binary: Arc<str>,
     pub started_at: i64,
 }
 
@@ -67,15 +71,82 @@ pub fn archive() -> ArchiveFact {
 
 impl World {
     pub fn new(desired: Desired) -> Self {
-        let hosts = desired
-            .nodes
-            .iter()
-            .map(|node| (node.name.clone(), Machine::default()))
-            .collect();
-        Self {
-            desired,
-            hosts,
+        let release = match &desired.etcd.version {
+            VersionSpec::Exact(version) => version.to_string(),
+            VersionSpec::Constraint(_) => "3.5.16".into(),
+        };
+        let release = release.parse().expect("a release");
+        let mut world = Self {
+            desired: Arc::new(desired),
+            hosts: BTreeMap::new(),
+            etcd: Model::default(),
             clock: 1_000,
+        };
+        for node in &world.desired.nodes {
+            let url = runtime::layout(&world.desired, node).peer_url;
+            let host = Host::new(&url, release);
+            world.etcd.hosts.insert(node.name.clone(), host);
+            world.hosts.insert(node.name.clone(), Machine::default());
+        }
+        world
+    }
+
+    pub fn desired_mut(&mut self) -> &mut Desired {
+        Arc::make_mut(&mut self.desired)
+    }
+
+    pub fn is_running(&self, name: &str) -> bool {
+        self.etcd.hosts[name].run == Run::Up
+    }
+
+    /// The member dies where it stands.
+    pub fn kill(&mut self, name: &str) {
+        self.etcd.stop(name, false);
+        self.settle();
+    }
+
+    pub fn lose_data(&mut self, name: &str) {
+        self.kill(name);
+        self.etcd.clear(name, false);
+    }
+
+    pub fn cut_off(&mut self, name: &str) {
+        self.etcd.reach(name, Reach::Isolated);
+        self.settle();
+    }
+
+    /// The data on a host becomes that of another cluster.
+    pub fn swap_cluster(&mut self, name: &str) {
+        let (cluster, member) = self.etcd.member_on(name).expect("data");
+        self.kill(name);
+        let other = ClusterId(cluster.0 ^ 1);
+        let mut raft = self.etcd.rafts[&cluster].clone();
+        raft.peers.values_mut().for_each(|peer| peer.stop());
+        raft.leader = None;
+        self.etcd.rafts.insert(other, raft);
+        self.etcd.host(name).data = Data::Wal {
+            cluster: other,
+            member,
+        };
+        *self = self.clone().unit(name, UnitVerb::Start).swap_remove(0).1;
+        self.settle();
+    }
+
+    /// Somebody changes the peer URL of a member in the membership.
+    pub fn update_peer_url(&mut self, name: &str, url: &str) {
+        let (cluster, member) = self.etcd.member_on(name).expect("data");
+        let entry = LogEntry::Update(member, url.into());
+        self.etcd.raft(cluster).commit(entry, None);
+        self.settle();
+    }
+
+    /// What happens by itself happens, and more than five seconds pass.
+    pub fn settle(&mut self) {
+        self.etcd = self.etcd.quiescent().swap_remove(0);
+        for event in self.etcd.events() {
+            if matches!(event, Event::Settle(_)) {
+                self.etcd = self.etcd.after(&event).swap_remove(0);
+            }
         }
     }
 
@@ -92,11 +163,33 @@ impl World {
         runtime::layout(&self.desired, &self.node(name))
     }
 
-    /// Performs one operation; `Err` is what a script would say.
+    /// Performs one operation, and lets etcd come to rest; `Err` is what a script would say.
     pub fn perform(&mut self, name: &str, operation: &Operation) -> Result<(), String> {
+        let (result, next) = self.outcomes(name, operation).swap_remove(0);
+        *self = next;
+        self.settle();
+        result
+    }
+
+    /// Everything that may come of one operation.
+    pub fn outcomes(&self, name: &str, operation: &Operation) -> Vec<(Result<(), String>, Self)> {
+        let mut next = self.clone();
+        match operation {
+            Operation::Unit(verb, _) => next.unit(name, *verb),
+            Operation::MoveLeader(member) => next.move_leader(*member),
+            operation => {
+                let result = next.operate(name, operation);
+                vec![(result, next)]
+            }
+        }
+    }
+
+    fn operate(&mut self, name: &str, operation: &Operation) -> Result<(), String> {
         self.clock += 10;
         let now = self.clock;
         let layout = self.layout(name);
+        let wal = self.etcd.member_on(name).is_some();
+        let running = self.is_running(name);
         let host = self.hosts.get_mut(name).expect("a host");
         match operation {
             Operation::EnsureUser(_) => host.user = true,
@@ -114,7 +207,7 @@ impl World {
             }
             Operation::RemoveDirectory(path) => {
                 let inside = format!("{path}/");
-                let data = host.wal.is_some() && *path == layout.data_dir;
+                let data = wal && *path == layout.data_dir;
                 if !data && !host.files.keys().any(|file| file.starts_with(&inside)) {
                     host.files.remove(path);
                 }
@@ -128,7 +221,7 @@ impl World {
                     Entry {
                         mode: file.mode,
                         owner: file.owner.clone(),
-                        text: Some(text.clone()),
+                        text: Some(text.as_str().into()),
                         changed_at: now,
                     },
                 );
@@ -150,20 +243,19 @@ impl World {
                         Entry {
                             mode: 0o755,
                             owner: "root".into(),
-                            text: Some(name.clone()),
+                            text: Some(name.as_str().into()),
                             changed_at: now,
                         },
                     );
                 }
             }
-            Operation::Unit(verb, _) => return unit(host, *verb, &layout, now),
-            Operation::AssertNoWal(_) if host.wal.is_some() => return Err("there is a WAL".into()),
-            Operation::AwaitWal { .. } if host.wal.is_none() => return Err("no WAL appears".into()),
+            Operation::AssertNoWal(_) if wal => return Err("there is a WAL".into()),
+            Operation::AwaitWal { .. } if !wal => return Err("no WAL appears".into()),
             Operation::MoveAside { from, .. } if *from == layout.member_dir() => {
-                if host.running.is_some() {
+                if running {
                     return Err("data of a running member is moved".into());
                 }
-                host.wal = None;
+                self.etcd.clear(name, true);
             }
             Operation::SwitchStaged(paths) => {
                 for path in paths {
@@ -174,6 +266,10 @@ impl World {
             }
             Operation::InstallPackages { .. }
             | Operation::RemovePackages { .. }
+            | Operation::AddLearner(_)
+            | Operation::Promote(_)
+            | Operation::RemoveMember(_)
+            | Operation::SaveSnapshot
             | Operation::PurgeData(_) => {
                 return Err("not in this model".into());
             }
@@ -186,12 +282,8 @@ impl World {
             | Operation::RestorePrevious(_)
             | Operation::DropPrevious(_)
             | Operation::Sweep(_)
-            | Operation::Journal(_)
-            | Operation::MoveLeader(_) => {}
-            Operation::AddLearner(_)
-            | Operation::Promote(_)
-            | Operation::RemoveMember(_)
-            | Operation::SaveSnapshot => return Err("not in this model".into()),
+            | Operation::Journal(_) => {}
+            Operation::Unit(..) | Operation::MoveLeader(_) => unreachable!("done by `outcomes`"),
         }
         Ok(())
     }
@@ -212,67 +304,106 @@ impl World {
     }
 
     fn etcd(&self, name: &str) -> EtcdState {
-        let host = &self.hosts[name];
-        let (Some(wal), Some(_), false) = (host.wal, &host.running, host.unreachable) else {
-            return EtcdState::Silent;
+        self.etcd.etcd(name, false, "http://somewhere")
+    }
+
+    /// Moves leadership off a member, as `apply` does: to any other voter that can take it.
+    fn move_leader(self, member: MemberId) -> Vec<(Result<(), String>, Self)> {
+        let mut moved = Vec::new();
+        let leads = |(_, raft): &(_, &crate::model::raft::Raft)| raft.leader == Some(member);
+        let Some((cluster, raft)) = self.etcd.rafts.iter().find(leads) else {
+            return vec![(Ok(()), self)];
         };
-        let up: Vec<MemberId> = self
-            .hosts
-            .values()
-            .filter(|other| other.running.is_some())
-            .filter_map(|other| other.wal)
-            .filter(|other| other.cluster_id == wal.cluster_id)
-            .map(|other| other.member_id)
-            .collect();
-        let quorate = up.len() > host.peers.len() / 2;
-        let leader = up
-            .iter()
-            .min()
-            .copied()
-            .filter(|_| quorate)
-            .unwrap_or(MemberId(0));
-        let members = host
-            .peers
-            .iter()
-            .map(|(peer, url)| {
-                let id = self
-                    .hosts
-                    .values()
-                    .filter_map(|other| other.wal.map(|wal| (other, wal)))
-                    .find(|(other, _)| {
-                        other.peers.get(peer) == Some(url)
-                            && other.files.values().any(|file| {
-                                file.text.as_ref().is_some_and(|text| {
-                                    text.contains(&format!("ETCD_NAME=\"{peer}\""))
-                                })
-                            })
-                    });
-                Member {
-                    id: id.map_or(MemberId(u64::MAX), |(_, wal)| wal.member_id),
-                    name: peer.clone(),
-                    peer_urls: vec![url.clone()],
-                    client_urls: vec!["http://somewhere".into()],
-                    is_learner: false,
+        for to in raft.tip().voters().filter(|to| *to != member) {
+            for (result, raft) in raft.move_leader(member, to) {
+                let mut next = self.clone();
+                next.etcd.rafts.insert(*cluster, raft);
+                if result.is_ok() {
+                    moved.push((Ok(()), next));
                 }
+            }
+        }
+        if moved.is_empty() {
+            let small = raft.tip().voters().count() <= 2;
+            let why = format!("leadership did not move off member {member}");
+            moved.push((if small { Ok(()) } else { Err(why) }, self));
+        }
+        moved
+    }
+
+    /// A verb of systemctl.
+    fn unit(mut self, name: &str, verb: UnitVerb) -> Vec<(Result<(), String>, Self)> {
+        self.clock += 10;
+        let host = self.hosts.get_mut(name).expect("a host");
+        match verb {
+            UnitVerb::DaemonReload | UnitVerb::ResetFailed | UnitVerb::ForgetRestart => {}
+            UnitVerb::Enable => host.enabled = true,
+            UnitVerb::Disable => host.enabled = false,
+            UnitVerb::Unmask => host.masked = false,
+            UnitVerb::Stop => {
+                host.process = None;
+                self.etcd.stop(name, true);
+            }
+            UnitVerb::Restart | UnitVerb::RestartAgain => {
+                host.process = None;
+                self.etcd.stop(name, true);
+                return self.start(name);
+            }
+            UnitVerb::Start => return self.start(name),
+        }
+        vec![(Ok(()), self)]
+    }
+
+    /// The unit starts, as what lies on the host tells it.
+    fn start(mut self, name: &str) -> Vec<(Result<(), String>, Self)> {
+        if self.is_running(name) {
+            return vec![(Ok(()), self)];
+        }
+        let layout = self.layout(name);
+        let host = &self.hosts[name];
+        let text = |path: &str| host.files.get(path).and_then(|entry| entry.text.clone());
+        let config = layout.files.first().and_then(|file| text(&file.path));
+        let Some(config) = config else {
+            return vec![(Err("no configuration".into()), self)];
+        };
+        let Some(binary) = text(&layout.etcd) else {
+            return vec![(Err("no binary".into()), self)];
+        };
+        let mut environment = variables(&config);
+        let lifted = text(&layout.start_drop_in.path).is_some();
+        let start = text(&layout.start_drop_in.environment_path).filter(|_| lifted);
+        let blank = self.etcd.member_on(name).is_none();
+        let mut initial = None;
+        if let (true, Some(start)) = (blank, &start) {
+            environment.extend(variables(start));
+            initial = Some(initial_of(&environment));
+        }
+        let process = Process {
+            binary: sha256(&*binary).into(),
+            started_at: self.clock,
+            environment: Arc::new(environment),
+        };
+        let host = self.etcd.host(name);
+        host.url = process.environment["ETCD_INITIAL_ADVERTISE_PEER_URLS"].clone();
+        self.etcd
+            .start(name, &process.environment["ETCD_NAME"], initial.as_ref())
+            .into_iter()
+            .map(|(begun, etcd)| {
+                let mut next = Self {
+                    etcd,
+                    ..self.clone()
+                };
+                let machine = next.hosts.get_mut(name).expect("a host");
+                if begun == Err(Exit::NoWal) {
+                    return (Err("assertion failed: there is no WAL".into()), next);
+                }
+                machine
+                    .starts
+                    .push(if blank { "bootstrap" } else { "start" });
+                machine.process = Some(process.clone());
+                (Ok(()), next)
             })
-            .collect();
-        EtcdState::Answered(Box::new(EtcdAnswer {
-            status: MemberStatus {
-                cluster_id: wal.cluster_id,
-                member_id: wal.member_id,
-                leader,
-                raft_term: 2,
-                raft_index: 10,
-                raft_applied_index: 10,
-                version: "3.5.16".into(),
-                db_size: 1,
-                db_size_in_use: 1,
-                is_learner: false,
-                errors: vec![],
-            },
-            members: Some(members),
-            alarms: Some(vec![]),
-        }))
+            .collect()
     }
 
     /// What a probe of every host would find.
@@ -283,7 +414,7 @@ impl World {
             .archives
             .insert("amd64".into(), Ok(archive()));
         for name in self.hosts.keys() {
-            let state = if self.hosts[name].unreachable {
+            let state = if !self.etcd.hosts[name].is_reachable() {
                 HostState::Unknown(quorate::observed::HostUnknown::Unreachable(
                     "no route".into(),
                 ))
@@ -297,6 +428,8 @@ impl World {
 
     fn facts(&self, name: &str) -> HostFacts {
         let host = &self.hosts[name];
+        let run = self.etcd.hosts[name].run;
+        let process = host.process.as_ref().filter(|_| run == Run::Up);
         let layout = self.layout(name);
         let mut paths: BTreeSet<String> =
             layout.files.iter().map(|file| file.path.clone()).collect();
@@ -346,19 +479,17 @@ impl World {
                     "not-found"
                 }
                 .into(),
-                active: if host.running.is_some() {
-                    "active"
-                } else {
-                    "inactive"
+                active: match run {
+                    Run::Up => "active",
+                    // systemd starts it again and again.
+                    Run::Failed(_) => "activating",
+                    Run::Off => "inactive",
                 }
                 .into(),
                 file_state: file_state.into(),
-                environment: host
-                    .running
-                    .as_ref()
-                    .map(|process| process.environment.clone()),
-                running_sha256: host.running.as_ref().map(|process| process.binary.clone()),
-                started_at: host.running.as_ref().map(|process| process.started_at),
+                environment: process.map(|process| (*process.environment).clone()),
+                running_sha256: process.map(|process| process.binary.to_string()),
+                started_at: process.map(|process| process.started_at),
                 ..UnitFact::default()
             },
             binary: host
@@ -368,10 +499,10 @@ impl World {
                 .map(|text| BinaryFact {
                     path: layout.etcd.clone(),
                     version: Some("3.5.16".into()),
-                    sha256: sha256(text),
+                    sha256: sha256(&**text),
                 }),
             packages: BTreeMap::new(),
-            data: host.wal.map_or(DataDir::Empty, DataDir::Wal),
+            data: self.etcd.data_dir(name),
             marker: match host
                 .files
                 .get(marker::PATH)
@@ -393,15 +524,14 @@ impl World {
 
     /// Power goes and comes back: `/run` is empty, enabled units with data start.
     pub fn reboot(&mut self, name: &str) {
-        let layout = self.layout(name);
-        self.clock += 10;
-        let now = self.clock;
+        self.etcd.stop(name, false);
         let host = self.hosts.get_mut(name).expect("a host");
-        host.running = None;
+        host.process = None;
         host.files.retain(|path, _| !path.starts_with("/run/"));
         if host.enabled && !host.masked {
-            let _ = unit(host, UnitVerb::Start, &layout, now);
+            *self = self.clone().unit(name, UnitVerb::Start).swap_remove(0).1;
         }
+        self.settle();
     }
 }
 
@@ -415,8 +545,8 @@ fn fact(entry: Option<&Entry>) -> FileFact {
         group: entry.owner.clone(),
         size: entry.text.as_ref().map_or(0, |text| text.len() as u64),
         changed_at: entry.changed_at,
-        sha256: entry.text.as_ref().map(sha256),
-        text: entry.text.clone(),
+        sha256: entry.text.as_deref().map(sha256),
+        text: entry.text.as_deref().map(str::to_owned),
         certificate: None,
     };
     if entry.text.is_some() {
@@ -437,72 +567,15 @@ fn variables(text: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn unit(host: &mut Machine, verb: UnitVerb, layout: &Layout, now: i64) -> Result<(), String> {
-    match verb {
-        UnitVerb::DaemonReload | UnitVerb::ResetFailed | UnitVerb::ForgetRestart => {}
-        UnitVerb::Enable => host.enabled = true,
-        UnitVerb::Disable => host.enabled = false,
-        UnitVerb::Unmask => host.masked = false,
-        UnitVerb::Stop => host.running = None,
-        UnitVerb::Restart | UnitVerb::RestartAgain => {
-            host.running = None;
-            return unit(host, UnitVerb::Start, layout, now);
-        }
-        UnitVerb::Start => {
-            let text = |path: &str| host.files.get(path).and_then(|entry| entry.text.clone());
-            let config = layout
-                .files
-                .first()
-                .map(|file| file.path.clone())
-                .and_then(|path| text(&path));
-            let Some(config) = config else {
-                return Err("no configuration".into());
-            };
-            if !host.files.contains_key(&layout.etcd) {
-                return Err("no binary".into());
-            }
-            let mut environment = variables(&config);
-            if host.wal.is_none() {
-                let lifted = text(&layout.start_drop_in.path).is_some();
-                let Some(start) = text(&layout.start_drop_in.environment_path).filter(|_| lifted)
-                else {
-                    return Err("assertion failed: there is no WAL".into());
-                };
-                environment.extend(variables(&start));
-                let generation = Generation {
-                    nonce: String::new(),
-                    token: environment["ETCD_INITIAL_CLUSTER_TOKEN"].clone(),
-                    initial_cluster: environment["ETCD_INITIAL_CLUSTER"]
-                        .split(',')
-                        .filter_map(|pair| pair.split_once('='))
-                        .map(|(name, url)| (name.to_owned(), url.to_owned()))
-                        .collect(),
-                    phase: Phase::Frozen,
-                };
-                let cluster_id: ClusterId = generation.cluster_id();
-                let member_id = generation
-                    .member_id(&environment["ETCD_NAME"])
-                    .ok_or("not in the initial cluster")?;
-                host.wal = Some(WalIdentity {
-                    member_id,
-                    cluster_id,
-                });
-                host.peers = (*generation.initial_cluster).clone();
-                host.starts.push("bootstrap");
-            } else {
-                host.starts.push("start");
-            }
-            let binary = host
-                .files
-                .get(&layout.etcd)
-                .and_then(|entry| entry.text.clone())
-                .unwrap_or_default();
-            host.running = Some(Process {
-                environment,
-                binary: sha256(binary),
-                started_at: now,
-            });
-        }
+/// The `initial-*` of a start.
+fn initial_of(environment: &BTreeMap<String, String>) -> Initial {
+    Initial {
+        existing: environment["ETCD_INITIAL_CLUSTER_STATE"] == "existing",
+        cluster: environment["ETCD_INITIAL_CLUSTER"]
+            .split(',')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, url)| (name.to_owned(), url.to_owned()))
+            .collect(),
+        token: environment["ETCD_INITIAL_CLUSTER_TOKEN"].clone(),
     }
-    Ok(())
 }
