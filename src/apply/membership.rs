@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::perform::Context;
+use super::perform::{Context, prove};
 use super::script::EtcdCall;
 use crate::etcd::id::MemberId;
 use crate::observed::etcd::Member;
@@ -92,6 +92,9 @@ async fn attempt(context: &Context, call: &EtcdCall) -> Result<bool, Trouble> {
     if is_done(call, &before) {
         return Ok(true);
     }
+    prove(context, client.node())
+        .await
+        .map_err(Trouble::Lasting)?;
     match call {
         EtcdCall::AddLearner(url) => client
             .member_add(std::slice::from_ref(url), true)

@@ -155,6 +155,14 @@ pub async fn crash_loop(context: &Context, action: &Action) -> Option<String> {
     None
 }
 
+/// Proves on a host that the lock is this run's, before etcd is asked for something: what was decided under a lock that
+/// has expired since is not done any more.
+pub(super) async fn prove(context: &Context, node: &str) -> Result<(), String> {
+    let host = context.fleet.host(node).await;
+    let host = host.map_err(|unknown| unknown.detail().to_owned())?;
+    run_script(&host, &script::proof(&context.run_id)).await
+}
+
 async fn run_script(host: &Host, text: &str) -> Result<(), String> {
     let output = host
         .script(text.as_bytes(), SCRIPT)

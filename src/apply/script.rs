@@ -21,6 +21,11 @@ pub fn guard(run_id: &str) -> String {
     format!("{GUARD}q_guard {}\n", word(run_id))
 }
 
+/// A script that does nothing but prove that the lock is this run's.
+pub fn proof(run_id: &str) -> String {
+    format!("{PRELUDE}{}", guard(run_id))
+}
+
 /// One thing for the executor to do.
 pub enum Step {
     /// Run a script.
