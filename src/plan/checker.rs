@@ -182,7 +182,7 @@ fn membership(
                         other.id == **id && matches!(other.kind, ActionKind::Snapshot(_))
                     })
                 };
-                if !earlier.iter().any(|id| snapshot(id)) {
+                if !earlier.iter().any(snapshot) {
                     faults.push(format!("{} comes without a snapshot", action.id));
                 }
             }
