@@ -7,7 +7,7 @@
 //! - `facts`: what of it the observation of Quorate would find.
 //!
 //! Here they are put together. Every transition takes a state and gives all states that it may lead to. What happens
-//! by itself, such as an election, is an [`Event`]. Held against real members by `tests/model`.
+//! by itself, such as an election, is an [`Event`].
 
 // Each user of the model needs another part of it.
 #![allow(dead_code)]

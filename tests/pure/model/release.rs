@@ -1,5 +1,4 @@
-//! What differs between etcd's releases in a membership change. Facts, each held against the real binaries by
-//! `tests/model`.
+//! What differs between etcd's releases in a membership change, as measured on the real binaries.
 
 use std::fmt;
 use std::str::FromStr;
