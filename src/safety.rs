@@ -194,11 +194,12 @@ pub fn may_change(
             .iter()
             .find(|member| member.peer_urls.contains(url))
     };
+    let diagnosis = Diagnosis::of(view);
     let voters: Vec<MemberId> = view.voters().map(|member| member.id).collect();
     let healthy: Vec<MemberId> = voters
         .iter()
         .copied()
-        .filter(|id| unhealthy(view, *id).is_none())
+        .filter(|id| diagnosis.unhealthy(*id).is_none())
         .collect();
     let mut margin = Margin {
         voters: voters.len(),
@@ -208,7 +209,7 @@ pub fn may_change(
     };
     let all_settled = |except: Option<MemberId>| {
         for id in voters.iter().filter(|id| Some(**id) != except) {
-            if let Some(why) = unhealthy(view, *id) {
+            if let Some(why) = diagnosis.unhealthy(*id) {
                 return Err(Unsafe::Unhealthy(*id, why));
             }
             if !settled(*id) {
@@ -235,7 +236,7 @@ pub fn may_change(
             if !learner.is_learner {
                 return Ok(margin);
             }
-            if let Some(why) = unhealthy(view, learner.id) {
+            if let Some(why) = diagnosis.unhealthy(learner.id) {
                 return Err(Unsafe::Unhealthy(learner.id, why));
             }
             all_settled(None)?;
@@ -341,9 +342,10 @@ pub fn gate(view: &ClusterView, gate: &Gate) -> Result<(), String> {
                 return Err(format!("member {id} is still in the membership"));
             }
             let voters: Vec<MemberId> = view.voters().map(|member| member.id).collect();
+            let diagnosis = Diagnosis::of(view);
             let healthy = voters
                 .iter()
-                .filter(|id| unhealthy(view, **id).is_none())
+                .filter(|id| diagnosis.unhealthy(**id).is_none())
                 .count();
             if healthy < quorum(voters.len()) {
                 return Err(format!("{healthy} of {} voters are healthy", voters.len()));

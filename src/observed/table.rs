@@ -22,6 +22,18 @@ impl<V> Table<V> {
     }
 }
 
+impl<V: Serialize + Clone> Table<V> {
+    /// This table with those rows of another that it has no row for.
+    pub fn with(&self, other: &Self) -> Self {
+        if self == other || other.keys().all(|name| self.contains_key(name)) {
+            return self.clone();
+        }
+        let mut rows = (**other).clone();
+        rows.extend((**self).clone());
+        rows.into()
+    }
+}
+
 impl<V: Serialize> From<BTreeMap<String, V>> for Table<V> {
     fn from(rows: BTreeMap<String, V>) -> Self {
         let text = serde_json::to_vec(&rows).unwrap_or_default();
@@ -96,5 +108,14 @@ mod tests {
         for other in [r#"{"a":1}"#, r#"{"a":1,"b":3}"#, r#"{"a":1,"c":2}"#] {
             assert_ne!(serde_json::from_str::<Table<u8>>(other).unwrap(), table);
         }
+    }
+
+    #[test]
+    fn rows_of_another_table_come_beside_and_not_in_place() {
+        let table = |text| serde_json::from_str::<Table<u8>>(text).unwrap();
+        let one = table(r#"{"a":1,"b":2}"#);
+        assert_eq!(one.with(&table(r#"{"b":9}"#)), one);
+        let both = table(r#"{"a":1,"b":2,"c":3}"#);
+        assert_eq!(one.with(&table(r#"{"b":9,"c":3}"#)), both);
     }
 }

@@ -93,11 +93,11 @@ pub(super) fn plan(inputs: &mut Inputs<'_>, draft: &mut Draft) {
         );
         return;
     }
+    let diagnosis = safety::Diagnosis::of(&view);
     unknown_replacements(inputs, draft);
     let mut roster = roster(inputs, draft, &view, known.cluster_id);
     let leaving = leave::leaving(inputs, &known.generation);
     settle_leaving(inputs, draft, &leaving, &roster);
-    let diagnosis = safety::Diagnosis::of(&view);
     let mut starting = Vec::new();
     let mut joinings = Vec::new();
     let mut ready = true;
@@ -189,19 +189,19 @@ fn settle_leaving(
     leaving: &leave::Leaving,
     roster: &Roster,
 ) {
-    inputs.leaving = leaving.hosts.keys().cloned().collect();
+    let mut forgotten: BTreeSet<String> = leaving.hosts.keys().cloned().collect();
     for name in &leaving.gone {
         // Nobody saw its member: where the membership is unknown, it may still be one.
         if roster.unfinished {
             continue;
         }
-        inputs.leaving.insert(name.clone());
+        forgotten.insert(name.clone());
         draft.warnings.push(format!(
             "{name}: its host cannot be looked at and is not cleaned. Should it come back, its member ends by itself; \
              take etcd and /etc/quorate off it by hand"
         ));
     }
-    inputs.addresses = markers::Addresses::new(inputs.desired, inputs.observed, &inputs.leaving);
+    inputs.addresses = markers::Addresses::new(inputs.desired, inputs.observed, &forgotten);
 }
 
 /// Other hosts know of one that leaves until it is clean: a run that is cut off would forget it else.

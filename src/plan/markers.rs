@@ -88,6 +88,7 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
+    /// `leaving` are hosts that need not be known when this plan is done.
     pub(super) fn new(desired: &Desired, observed: &Observed, leaving: &BTreeSet<String>) -> Self {
         let file: Table<SshAddress> = desired
             .nodes
@@ -164,20 +165,8 @@ pub(super) fn ahead(host: &Host<'_>, settled: &Marker) -> Marker {
         .collect();
     marker.files.extend(gone);
     // A host that is on its way out is known until it is clean.
-    if let Some(old) = host.facts.marker.get()
-        && old
-            .addresses
-            .keys()
-            .any(|name| !marker.addresses.contains_key(name))
-    {
-        let mut addresses = (*old.addresses).clone();
-        addresses.extend(
-            marker
-                .addresses
-                .iter()
-                .map(|(name, address)| (name.clone(), address.clone())),
-        );
-        marker.addresses = addresses.into();
+    if let Some(old) = host.facts.marker.get() {
+        marker.addresses = marker.addresses.with(&old.addresses);
     }
     marker
 }

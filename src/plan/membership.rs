@@ -55,7 +55,7 @@ pub(super) fn roster(
     let mut roster = Roster::default();
     let mut taken: BTreeSet<MemberId> = BTreeSet::new();
     for node in &inputs.desired.nodes {
-        let peer_url = runtime::layout(inputs.desired, node).peer_url;
+        let peer_url = runtime::peer_url(inputs.desired, node);
         let listed = listed(view, node, &peer_url);
         let seat = match inputs.observed.hosts.get(&node.name) {
             None => Seat::Blocked,

@@ -33,8 +33,6 @@ pub(crate) struct Inputs<'a> {
     pub observed: &'a Observed,
     pub intent: &'a Intent,
     pub now: OffsetDateTime,
-    /// Hosts that only markers know and that need not be known when this plan is done.
-    pub leaving: BTreeSet<String>,
     pub addresses: markers::Addresses,
 }
 
@@ -68,7 +66,6 @@ pub fn plan(desired: &Desired, observed: &Observed, intent: &Intent, now: Offset
         observed,
         intent,
         now,
-        leaving: BTreeSet::new(),
         addresses: markers::Addresses::new(desired, observed, &BTreeSet::new()),
     };
     let mut draft = Draft::default();

@@ -75,10 +75,11 @@ pub(super) fn plan(
     before: BTreeSet<ActionId>,
 ) -> (Changes, bool) {
     let voters: BTreeSet<MemberId> = view.voters().map(|voter| voter.id).collect();
+    let diagnosis = safety::Diagnosis::of(view);
     let healthy = voters
         .iter()
         .copied()
-        .filter(|id| safety::unhealthy(view, *id).is_none() || starting.contains(id))
+        .filter(|id| diagnosis.unhealthy(*id).is_none() || starting.contains(id))
         .collect();
     let mut steps = Steps {
         draft,

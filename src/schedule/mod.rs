@@ -210,10 +210,11 @@ impl Scheduler {
             self.healthy_since.clear();
         }
         self.last_look = now;
+        let diagnosis = safety::Diagnosis::of(view);
         let healthy: BTreeSet<MemberId> = view
             .voters()
             .map(|voter| voter.id)
-            .filter(|id| safety::unhealthy(view, *id).is_none())
+            .filter(|id| diagnosis.unhealthy(*id).is_none())
             .collect();
         self.healthy_since.retain(|id, _| healthy.contains(id));
         for id in healthy {
