@@ -23,7 +23,7 @@ pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
         draft,
         "a bootstrap needs every host: make it reachable, or take the node out of the cluster file",
     );
-    let hosts = hosts(inputs);
+    let hosts = Host::all(inputs);
     let Some(generation) = generation(inputs, draft) else {
         return;
     };
@@ -98,24 +98,6 @@ pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
             margin: None,
         });
     }
-}
-
-fn hosts<'a>(inputs: &Inputs<'a>) -> Vec<Host<'a>> {
-    inputs
-        .desired
-        .nodes
-        .iter()
-        .filter_map(|node| {
-            Some(Host {
-                desired: inputs.desired,
-                node,
-                layout: runtime::layout(inputs.desired, node),
-                facts: inputs.observed.facts(&node.name)?,
-                operator: &inputs.observed.operator,
-                now: inputs.now,
-            })
-        })
-        .collect()
 }
 
 /// The facts of this bootstrap: frozen ones where there are any, else fresh ones.

@@ -1,6 +1,6 @@
 //! A cluster that lives: what differs on each host, and what that costs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::host::{Differences, FileDifference, Host};
 use super::membership::{Roster, Seat, roster};
@@ -17,7 +17,6 @@ use crate::etcd::wal::WalIdentity;
 use crate::observed::HostFacts;
 use crate::observed::etcd::EtcdState;
 use crate::observed::marker::{Generation, Phase};
-use crate::runtime::{self};
 use crate::safety;
 
 /// Whether there is a cluster yet.
@@ -95,26 +94,22 @@ pub(super) fn plan(inputs: &mut Inputs<'_>, draft: &mut Draft) {
     }
     let diagnosis = safety::Diagnosis::of(&view);
     unknown_replacements(inputs, draft);
-    let mut roster = roster(inputs, draft, &view, known.cluster_id);
+    let hosts: BTreeMap<&str, Host<'_>> = Host::all(inputs)
+        .into_iter()
+        .map(|host| (host.node.name.as_str(), host))
+        .collect();
+    let mut roster = roster(inputs, draft, &hosts, &view, known.cluster_id);
     let leaving = leave::leaving(inputs, &known.generation);
     settle_leaving(inputs, draft, &leaving, &roster);
     let mut starting = Vec::new();
     let mut joinings = Vec::new();
     let mut ready = true;
     for node in &inputs.desired.nodes {
-        let (Some(seat), Some(facts)) = (
+        let (Some(seat), Some(host)) = (
             roster.seats.get(&node.name).copied(),
-            inputs.observed.facts(&node.name),
+            hosts.get(node.name.as_str()),
         ) else {
             continue;
-        };
-        let host = Host {
-            desired: inputs.desired,
-            node,
-            layout: runtime::layout(inputs.desired, node),
-            facts,
-            operator: &inputs.observed.operator,
-            now: inputs.now,
         };
         match seat {
             Seat::Blocked => {}
@@ -127,10 +122,10 @@ pub(super) fn plan(inputs: &mut Inputs<'_>, draft: &mut Draft) {
                     cluster_id: known.cluster_id,
                     member_id,
                 };
-                converge_host(inputs, draft, &host, &known, &diagnosis, wal, &mut starting);
+                converge_host(inputs, draft, host, &known, &diagnosis, wal, &mut starting);
             }
             Seat::Vacant { .. } | Seat::Learner { .. } => {
-                match join::joining(inputs, &host, seat, &known.generation, known.cluster_id) {
+                match join::joining(inputs, host, seat, &known.generation, known.cluster_id) {
                     Ok(joining) => joinings.push(joining),
                     Err(blocked) => {
                         draft.blocked.extend(blocked);

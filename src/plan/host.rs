@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use time::OffsetDateTime;
 
+use super::Inputs;
 use super::fingerprint::{MAX_SKEW_MS, sha256};
 use super::model::Blocked;
 use crate::action::install::{Install, Source};
@@ -14,7 +15,7 @@ use crate::observed::OperatorFacts;
 use crate::observed::certificate;
 use crate::observed::host::{FileFact, FileStat, HostFacts, PackageManager};
 use crate::observed::marker::{Marker, OwnedFile};
-use crate::runtime::{Content, Directory, FileWrite, Layout, Profile};
+use crate::runtime::{self, Content, Directory, FileWrite, Layout, Profile};
 
 /// Bytes that must be free under the data directory before a member is put there.
 const MIN_FREE: u64 = 64 << 20;
@@ -48,6 +49,23 @@ pub struct FileDifference {
     pub was_in_force: bool,
     /// Nobody touched it: the cluster file asks for something else now.
     pub asked_for: bool,
+}
+
+impl<'a> Host<'a> {
+    /// The known hosts of the file, in its order.
+    pub fn all(inputs: &Inputs<'a>) -> Vec<Self> {
+        let known = inputs.desired.nodes.iter().filter_map(|node| {
+            Some(Self {
+                desired: inputs.desired,
+                node,
+                layout: runtime::layout(inputs.desired, node),
+                facts: inputs.observed.facts(&node.name)?,
+                operator: &inputs.observed.operator,
+                now: inputs.now,
+            })
+        });
+        known.collect()
+    }
 }
 
 impl Host<'_> {

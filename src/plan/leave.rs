@@ -24,8 +24,9 @@ pub(super) fn leaving(inputs: &Inputs<'_>, generation: &Generation) -> Leaving {
         hosts: BTreeMap::new(),
         gone: BTreeSet::new(),
     };
+    let named: BTreeSet<&String> = inputs.desired.nodes.iter().map(|node| &node.name).collect();
     for (name, state) in &inputs.observed.hosts {
-        if inputs.desired.nodes.iter().any(|node| node.name == *name) {
+        if named.contains(name) {
             continue;
         }
         match state {

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::host::Host;
 use super::{Draft, Inputs};
-use crate::desired::model::Node;
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::observed::HostState;
 use crate::observed::etcd::{ClusterView, Member};
@@ -49,16 +48,18 @@ pub(super) struct Roster {
 pub(super) fn roster(
     inputs: &Inputs<'_>,
     draft: &mut Draft,
+    hosts: &BTreeMap<&str, Host<'_>>,
     view: &ClusterView,
     cluster: ClusterId,
 ) -> Roster {
+    let listing = Listing::of(view);
     let mut roster = Roster::default();
     let mut taken: BTreeSet<MemberId> = BTreeSet::new();
     for node in &inputs.desired.nodes {
         let peer_url = runtime::peer_url(inputs.desired, node);
-        let listed = listed(view, node, &peer_url);
+        let by_url = listing.by_url.get(peer_url.as_str()).copied();
+        let listed = by_url.or_else(|| listing.by_name.get(node.name.as_str()).copied());
         let seat = match inputs.observed.hosts.get(&node.name) {
-            None => Seat::Blocked,
             Some(HostState::Unknown(unknown)) => {
                 draft.block(
                     Some(&node.name),
@@ -77,25 +78,21 @@ pub(super) fn roster(
                 }
                 Seat::Blocked
             }
-            Some(HostState::Known(facts)) => {
-                let host = Host {
-                    desired: inputs.desired,
-                    node,
-                    layout: runtime::layout(inputs.desired, node),
-                    facts,
-                    operator: &inputs.observed.operator,
-                    now: inputs.now,
-                };
-                let seat = Seating {
-                    host: &host,
-                    view,
-                    cluster,
-                    replace: inputs.intent.goal.replaces(&node.name),
+            _ => match hosts.get(node.name.as_str()) {
+                None => Seat::Blocked,
+                Some(host) => {
+                    let seat = Seating {
+                        host,
+                        view,
+                        by_url,
+                        cluster,
+                        replace: inputs.intent.goal.replaces(&node.name),
+                    }
+                    .seat(draft);
+                    roster.unfinished |= seat == Seat::Blocked;
+                    seat
                 }
-                .seat(draft);
-                roster.unfinished |= seat == Seat::Blocked;
-                seat
-            }
+            },
         };
         taken.extend(listed.map(|member| member.id));
         taken.extend(match seat {
@@ -153,13 +150,24 @@ fn leaver(member: &Member) -> Leaver {
     }
 }
 
-/// The member that the membership lists for a node: by peer URL, which is unique, else by name.
-fn listed<'a>(view: &'a ClusterView, node: &Node, peer_url: &str) -> Option<&'a Member> {
-    let by_url = view
-        .members
-        .iter()
-        .find(|member| member.peer_urls.iter().any(|url| url == peer_url));
-    by_url.or_else(|| view.members.iter().find(|member| member.name == node.name))
+/// The members by peer URL, which is unique, and by name.
+#[derive(Default)]
+struct Listing<'a> {
+    by_url: BTreeMap<&'a str, &'a Member>,
+    by_name: BTreeMap<&'a str, &'a Member>,
+}
+
+impl<'a> Listing<'a> {
+    fn of(view: &'a ClusterView) -> Self {
+        let mut listing = Self::default();
+        for member in &view.members {
+            listing.by_name.entry(&member.name).or_insert(member);
+            for url in &member.peer_urls {
+                listing.by_url.entry(url).or_insert(member);
+            }
+        }
+        listing
+    }
 }
 
 /// Whether a marker of this cluster knows the member: one that nobody knows is never removed.
@@ -186,6 +194,8 @@ fn is_known(inputs: &Inputs<'_>, member: &Member, cluster: ClusterId) -> bool {
 struct Seating<'a> {
     host: &'a Host<'a>,
     view: &'a ClusterView,
+    /// The member at its peer URL.
+    by_url: Option<&'a Member>,
     cluster: ClusterId,
     /// The operator gave up its member.
     replace: bool,
@@ -228,11 +238,7 @@ impl Seating<'_> {
                 );
             }
         }
-        let by_url = self
-            .view
-            .members
-            .iter()
-            .find(|member| member.peer_urls.contains(&host.layout.peer_url));
+        let by_url = self.by_url;
         let waiting = by_url.filter(|member| member.is_learner && member.name.is_empty());
         match &facts.data {
             DataDir::Wal(wal) if wal.cluster_id != self.cluster => self.block(
