@@ -53,6 +53,7 @@ pub(super) fn roster(
     cluster: ClusterId,
 ) -> Roster {
     let listing = Listing::of(view);
+    let bearers = bearers(inputs, cluster);
     let mut roster = Roster::default();
     let mut taken: BTreeSet<MemberId> = BTreeSet::new();
     for node in &inputs.desired.nodes {
@@ -86,6 +87,7 @@ pub(super) fn roster(
                         view,
                         by_url,
                         cluster,
+                        bearers: &bearers,
                         replace: inputs.intent.goal.replaces(&node.name),
                     }
                     .seat(draft);
@@ -136,6 +138,15 @@ pub(super) fn roster(
             .push(format!("member {} raises {}", alarm.member_id, alarm.kind));
     }
     roster
+}
+
+/// Names of the hosts that bear the cluster's marker.
+fn bearers(inputs: &Inputs<'_>, cluster: ClusterId) -> String {
+    let bearers = inputs.observed.known().filter(|(_, facts)| {
+        let marker = facts.marker.get();
+        marker.is_some_and(|marker| marker.cluster_id == Some(cluster))
+    });
+    bearers.map(|(node, _)| node).collect::<Vec<_>>().join(", ")
 }
 
 fn leaver(member: &Member) -> Leaver {
@@ -197,6 +208,8 @@ struct Seating<'a> {
     /// The member at its peer URL.
     by_url: Option<&'a Member>,
     cluster: ClusterId,
+    /// Hosts that bear the cluster's marker.
+    bearers: &'a str,
     /// The operator gave up its member.
     replace: bool,
 }
@@ -360,8 +373,12 @@ impl Seating<'_> {
         if self.view.members.is_empty() {
             return self.block(
                 draft,
-                "it is not a member, and no member of the cluster could say who is".into(),
-                "make a majority of the members reachable and healthy, and plan again",
+                format!(
+                    "it is not a member, and no member of cluster {}, which {} bears, could say who is",
+                    self.cluster, self.bearers
+                ),
+                "make a majority of the members reachable and healthy, and plan again; where that cluster is what a \
+                 destroy has left, `quorate destroy` first",
             );
         }
         if let Some(learner) = waiting {
