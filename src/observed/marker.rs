@@ -195,7 +195,7 @@ impl Marker {
         let mut hash = Sha256::new();
         hash.update(self.generation.initial_cluster.digest());
         hash.update(self.addresses.digest());
-        hash.update(rest.render());
+        hash.update(serde_json::to_vec(&rest).unwrap_or_default());
         hex::encode(hash.finalize())
     }
 }

@@ -52,7 +52,7 @@ pub fn facts(desired: &Desired, observed: &Observed) -> BTreeMap<String, String>
     }
     for (node, state) in &observed.hosts {
         let mut put = |what: &str, value: String| {
-            facts.insert(format!("{node}: {what}"), value);
+            facts.insert([node, ": ", what].concat(), value);
         };
         match state {
             HostState::Unknown(unknown) => put("host", unknown.word().into()),

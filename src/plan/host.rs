@@ -654,26 +654,24 @@ fn attributes(write: &FileWrite, fact: &FileFact) -> Vec<Change> {
         }
     };
     let mut changes = Vec::new();
-    let mut compare = |what: &str, before: String, after: String| {
-        if before != after {
-            changes.push(change(
-                &format!("{} {what}", write.path),
-                Some(before),
-                Some(after),
-                true,
-            ));
-        }
+    let mut differs = |what: &str, before: String, after: String| {
+        let name = format!("{} {what}", write.path);
+        changes.push(change(&name, Some(before), Some(after), true));
     };
-    compare(
-        "mode",
-        format!("{:04o}", stat.mode),
-        format!("{:04o}", write.mode),
-    );
-    compare(
-        "owner",
-        format!("{}:{}", stat.owner, stat.group),
-        format!("{}:{}", write.owner, write.group),
-    );
+    if stat.mode != write.mode {
+        differs(
+            "mode",
+            format!("{:04o}", stat.mode),
+            format!("{:04o}", write.mode),
+        );
+    }
+    if (&stat.owner, &stat.group) != (&write.owner, &write.group) {
+        differs(
+            "owner",
+            format!("{}:{}", stat.owner, stat.group),
+            format!("{}:{}", write.owner, write.group),
+        );
+    }
     changes
 }
 

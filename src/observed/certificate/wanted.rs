@@ -231,9 +231,11 @@ impl FoundCertificate {
                 former: ca.former.iter().any(|old| self.is_signed_by(old)),
             });
         }
-        let (missing, extra) = difference(&wanted_names(&wanted.names), &found_names(found));
-        if !(missing.is_empty() && extra.is_empty()) {
-            reasons.push(ReissueReason::NamesDiffer { missing, extra });
+        if !has_names(found, &wanted.names) {
+            let (missing, extra) = difference(&wanted_names(&wanted.names), &found_names(found));
+            if !(missing.is_empty() && extra.is_empty()) {
+                reasons.push(ReissueReason::NamesDiffer { missing, extra });
+            }
         }
         let key = PublicKeyKind::Known(wanted.key);
         if found.key != key {
@@ -274,6 +276,12 @@ fn time_reason(
     let new_end = now.saturating_add(validity).min(ca.current.not_after);
     (left < renew_before && new_end > found.not_after)
         .then_some(ReissueReason::ExpiresSoon { days: left / DAY })
+}
+
+/// The quick answer, where the names come in the same order.
+fn has_names(found: &CertificateFacts, names: &Names) -> bool {
+    (&found.common_name, &found.dns, &found.ips) == (&names.cn, &names.dns, &names.ips)
+        && found.other_names.is_empty()
 }
 
 fn wanted_names(names: &Names) -> BTreeSet<String> {
