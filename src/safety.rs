@@ -1,13 +1,14 @@
 //! The quorum rules (Q1, Q2), with typed reasons. The planner asks them on what it predicts, the scheduler on fresh
 //! facts before every disruptive step.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::action::{Gate, Margin, MembershipChange};
 use crate::etcd::id::{ClusterId, MemberId};
-use crate::observed::etcd::{ClusterView, MemberStatus};
+use crate::observed::etcd::{Alarm, ClusterView, MemberStatus};
 
 /// Entries that a member may lag behind the leader's applied index and still count as caught up.
 pub const MAX_LAG: u64 = 1000;
@@ -101,8 +102,13 @@ impl<'a> Diagnosis<'a> {
         if status.leader.0 == 0 {
             return Some("it has no leader".into());
         }
-        if let Some(error) = status.errors.first() {
+        // Every member repeats the alarms of all others.
+        if let Some(error) = status.errors.iter().find(|error| !is_alarm(error)) {
             return Some(error.clone());
+        }
+        let mut alarms = self.view.alarms.iter();
+        if alarms.any(|alarm| alarm.member_id == member && alarm.kind == "CORRUPT") {
+            return Some("it raises CORRUPT".into());
         }
         let leader = self.leader?;
         if status.leader != leader {
@@ -111,14 +117,22 @@ impl<'a> Diagnosis<'a> {
                 status.leader
             ));
         }
-        let Some((_, lead)) = statuses.get(&leader) else {
-            return Some(format!(
-                "its leader {leader} does not answer here, so nobody can say how far it lags"
-            ));
+        // The leader may be on a host that cannot be asked: then whoever follows it and knows most stands for it.
+        let followers = || statuses.values().map(|(_, status)| status);
+        let lead = match statuses.get(&leader) {
+            Some((_, lead)) => lead,
+            None => followers()
+                .filter(|other| other.leader == leader && other.raft_term == status.raft_term)
+                .max_by_key(|other| other.raft_index)?,
         };
         let lag = lag(lead, status);
         (lag > MAX_LAG).then(|| format!("it is {lag} entries behind the leader"))
     }
+}
+
+/// Whether an error in a member's status is an alarm: `memberID:… alarm:NOSPACE`.
+fn is_alarm(error: &str) -> bool {
+    error.contains("alarm:")
 }
 
 /// Entries between what the leader committed and what a member applied.
@@ -158,6 +172,11 @@ pub fn may_stop(
     }
     let margin = margin(view, member, starting);
     let learner = view.member(member).is_some_and(|found| found.is_learner);
+    may_stop_at(margin, learner, allow_downtime)
+}
+
+/// Q1 for a margin that is known already.
+pub fn may_stop_at(margin: Margin, learner: bool, allow_downtime: bool) -> Result<Margin, Unsafe> {
     if learner || margin.during >= margin.needs {
         return Ok(margin);
     }
@@ -282,6 +301,12 @@ pub fn may_set_aside(view: &ClusterView, member: MemberId) -> Result<(), Unsafe>
         Some(_) => Err(Unsafe::StillAMember(member)),
         None => Ok(()),
     }
+}
+
+/// An alarm that was not there before (Q2).
+pub fn new_alarm(view: &ClusterView, before: &BTreeSet<Alarm>) -> Option<String> {
+    let alarm = view.alarms.iter().find(|alarm| !before.contains(*alarm))?;
+    Some(format!("member {} raises {}", alarm.member_id, alarm.kind))
 }
 
 /// Whether a gate has passed; `Err` says what it still waits for.

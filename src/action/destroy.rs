@@ -12,6 +12,9 @@ use crate::observed::marker;
 pub struct Stop {
     /// The unit.
     pub unit: String,
+    /// Its member, where the cluster lives on: it must not be one any more.
+    #[serde(default)]
+    pub member: Option<MemberId>,
 }
 
 /// Moves data aside, or deletes it under `--purge-data` (Q7).
@@ -54,6 +57,10 @@ impl Kind for Stop {
     }
     fn summary(&self) -> String {
         format!("stop and disable {}", self.unit)
+    }
+    fn precondition(&self) -> Precondition {
+        self.member
+            .map_or(Precondition::None, Precondition::NotAMember)
     }
     fn operations(&self, _: &RunFacts) -> Vec<Operation> {
         vec![

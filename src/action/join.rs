@@ -74,6 +74,21 @@ impl Kind for Join {
     fn reads_membership(&self) -> bool {
         true
     }
+    fn refuses(&self, run: &RunFacts) -> Option<String> {
+        let has_url = |member: &&Member| member.peer_urls.contains(&self.peer_url);
+        match run.members.iter().find(has_url) {
+            // Whoever has voted must not come back without memory (Q11).
+            Some(member) if !member.is_learner || !member.name.is_empty() => Some(format!(
+                "member {} at {} has been started before: it is not started on an empty directory; plan again",
+                member.id, self.peer_url
+            )),
+            Some(_) => None,
+            None => Some(format!(
+                "no member has the peer URL {}: plan again",
+                self.peer_url
+            )),
+        }
+    }
     fn operations(&self, run: &RunFacts) -> Vec<Operation> {
         let environment = crate::runtime::start_environment(
             &self.initial_cluster(&run.members),

@@ -260,6 +260,10 @@ pub trait Kind {
     fn reads_membership(&self) -> bool {
         false
     }
+    /// Why it must not be done, in the light of what was read just before.
+    fn refuses(&self, _: &RunFacts) -> Option<String> {
+        None
+    }
     /// What it is made of.
     fn operations(&self, run: &RunFacts) -> Vec<Operation>;
     /// How it is taken back when its gate does not pass.

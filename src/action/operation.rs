@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::restart::Move;
 use crate::etcd::id::MemberId;
 use crate::observed::host::PackageManager;
 use crate::runtime::{Directory, FileWrite};
@@ -98,6 +99,10 @@ pub enum Operation {
     Promote(String),
     /// Removes a member by ID (Q6), unless it is gone already.
     RemoveMember(MemberId),
+    /// Changes the peer URLs of a member by ID (Q6), unless it has them already.
+    UpdateMember(MemberId, Vec<String>),
+    /// Moves a directory of a stopped member's data; nothing happens where that has been done.
+    Relocate(Move),
     /// Saves a snapshot on the operator's side and verifies it (Q13).
     SaveSnapshot,
 }
@@ -122,6 +127,10 @@ pub enum UnitVerb {
     Restart,
     /// `stop`.
     Stop,
+    /// `stop`, as the first half of a [`UnitVerb::Restart`].
+    StopForRestart,
+    /// `stop`, if this boot's last [`UnitVerb::Restart`] has got as far as stopping it.
+    StopAgain,
     /// `restart`, if this boot's last [`UnitVerb::Restart`] has got as far as stopping it.
     RestartAgain,
     /// Forgets an earlier [`UnitVerb::Restart`].

@@ -19,8 +19,46 @@ pub struct Restart {
     pub binaries: Vec<String>,
     /// Whether the operator accepted that the cluster cannot be reached meanwhile.
     pub allow_downtime: bool,
+    /// Another peer URL for the membership: the update and the restart on it belong together (Q14).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readdress: Option<Readdress>,
+    /// Directories of the data that move while the member is stopped, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<Move>,
     /// Why the running process is not what it should be.
     pub reasons: Vec<String>,
+}
+
+/// A change of a member's peer URLs in the membership.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readdress {
+    /// What they are.
+    pub from: Vec<String>,
+    /// What they will be.
+    pub to: Vec<String>,
+}
+
+/// A directory of data that goes elsewhere. Nothing is deleted: across file systems the original stays beside its
+/// former place, under a name with this time stamp (Q7).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// Where it is.
+    pub from: String,
+    /// Where it will be.
+    pub to: String,
+    /// Time stamp for names beside either.
+    pub stamp: String,
+}
+
+impl Move {
+    /// The way back.
+    fn back(&self) -> Self {
+        Self {
+            from: self.to.clone(),
+            to: self.from.clone(),
+            stamp: format!("{}-undo", self.stamp),
+        }
+    }
 }
 
 impl Restart {
@@ -42,7 +80,14 @@ impl Kind for Restart {
         "Restarting"
     }
     fn summary(&self) -> String {
-        format!("restart {} (member {})", self.unit, self.member)
+        let mut summary = format!("restart {} (member {})", self.unit, self.member);
+        if let Some(readdress) = &self.readdress {
+            summary.push_str(&format!(" at {}", readdress.to.join(",")));
+        }
+        for moved in &self.moves {
+            summary.push_str(&format!(", its data in {}", moved.to));
+        }
+        summary
     }
     fn precondition(&self) -> Precondition {
         Precondition::MayStop {
@@ -60,8 +105,9 @@ impl Kind for Restart {
         true
     }
     fn operations(&self, _: &RunFacts) -> Vec<Operation> {
+        let unit = |verb| Operation::Unit(verb, self.unit.clone());
         let mut operations = vec![
-            Operation::Unit(UnitVerb::ForgetRestart, self.unit.clone()),
+            unit(UnitVerb::ForgetRestart),
             Operation::MoveLeader(self.member),
         ];
         let switched = self.switched();
@@ -72,17 +118,36 @@ impl Kind for Restart {
             operations.push(Operation::SwitchStaged(self.binaries.clone()));
         }
         operations.extend(self.files.iter().cloned().map(Operation::WriteFile));
-        operations.push(Operation::Unit(UnitVerb::DaemonReload, self.unit.clone()));
-        operations.push(Operation::Unit(UnitVerb::Restart, self.unit.clone()));
+        operations.push(unit(UnitVerb::DaemonReload));
+        // From here on the others look for it where it is not yet, so this comes last.
+        if let Some(readdress) = &self.readdress {
+            operations.push(Operation::UpdateMember(self.member, readdress.to.clone()));
+        }
+        if !self.moves.is_empty() {
+            operations.push(unit(UnitVerb::StopForRestart));
+            operations.extend(self.moves.iter().cloned().map(Operation::Relocate));
+        }
+        operations.push(unit(UnitVerb::Restart));
         operations
     }
     fn undo(&self) -> Vec<Operation> {
-        vec![
+        let unit = |verb| Operation::Unit(verb, self.unit.clone());
+        let mut operations = vec![
             Operation::RestorePrevious(self.switched()),
-            Operation::Unit(UnitVerb::DaemonReload, self.unit.clone()),
-            Operation::Unit(UnitVerb::ResetFailed, self.unit.clone()),
-            // A restart that failed before it stopped the member leaves nothing to restart it for.
-            Operation::Unit(UnitVerb::RestartAgain, self.unit.clone()),
-        ]
+            unit(UnitVerb::DaemonReload),
+            unit(UnitVerb::ResetFailed),
+        ];
+        if !self.moves.is_empty() {
+            // Where it was never stopped, nothing was moved either.
+            operations.push(unit(UnitVerb::StopAgain));
+            let back = self.moves.iter().rev().map(Move::back);
+            operations.extend(back.map(Operation::Relocate));
+        }
+        if let Some(readdress) = &self.readdress {
+            operations.push(Operation::UpdateMember(self.member, readdress.from.clone()));
+        }
+        // A restart that failed before it stopped the member leaves nothing to restart it for.
+        operations.push(unit(UnitVerb::RestartAgain));
+        operations
     }
 }

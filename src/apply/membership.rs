@@ -1,12 +1,15 @@
 //! Calls that change the membership. Each is read back: an ambiguous answer is never guessed, and what has been done
 //! already, by a run that was cut off, is not done twice.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::perform::{Context, prove};
 use super::script::EtcdCall;
+use crate::action::MembershipChange;
 use crate::etcd::id::MemberId;
 use crate::observed::etcd::Member;
 use crate::remote::{EtcdClient, EtcdError, EtcdErrorKind};
@@ -15,6 +18,8 @@ use crate::safety;
 
 /// Time for a call to take effect: etcd refuses while its members are not connected for some seconds (Q14).
 const CHANGE: Duration = Duration::from_secs(60);
+/// Snapshots of a cluster that stay on the operator's side.
+const KEEP: usize = 10;
 /// Time between two attempts.
 const AGAIN: Duration = Duration::from_millis(300);
 
@@ -82,7 +87,7 @@ fn trouble(error: EtcdError) -> Trouble {
 /// Whether the membership shows the effect, before or after asking for it once.
 async fn attempt(context: &Context, call: &EtcdCall) -> Result<bool, Trouble> {
     let avoid = match call {
-        EtcdCall::Remove(member) => Some(*member),
+        EtcdCall::Remove(member) | EtcdCall::Update(member, _) => Some(*member),
         _ => None,
     };
     let Some(client) = client(context, avoid).await else {
@@ -92,14 +97,21 @@ async fn attempt(context: &Context, call: &EtcdCall) -> Result<bool, Trouble> {
     if is_done(call, &before) {
         return Ok(true);
     }
+    still_safe(context, call).await?;
     prove(context, client.node())
         .await
         .map_err(Trouble::Lasting)?;
     match call {
-        EtcdCall::AddLearner(url) => client
-            .member_add(std::slice::from_ref(url), true)
-            .await
-            .map(drop),
+        EtcdCall::AddLearner(url) => {
+            if let Some(other) = by_url(&before, url) {
+                return Err(Trouble::Lasting(format!(
+                    "member {} has the peer URL {url} already, and has been started: plan again",
+                    other.id
+                )));
+            }
+            let added = client.member_add(std::slice::from_ref(url), true).await;
+            added.map(drop)
+        }
         EtcdCall::Promote(url) => {
             let Some(learner) = by_url(&before, url) else {
                 return Err(Trouble::Lasting(format!(
@@ -109,12 +121,43 @@ async fn attempt(context: &Context, call: &EtcdCall) -> Result<bool, Trouble> {
             client.member_promote(learner.id).await
         }
         EtcdCall::Remove(member) => client.member_remove(*member).await,
-        EtcdCall::Snapshot => return snapshot(context, &client).await.map(|()| true),
+        EtcdCall::Update(member, urls) => {
+            match before.iter().find(|found| found.id == *member) {
+                // Some versions give it a vote by that.
+                Some(found) if found.is_learner => {
+                    return Err(Trouble::Lasting(format!(
+                        "member {member} is a learner: it gets its vote before its address changes"
+                    )));
+                }
+                Some(_) => client.member_update(*member, urls).await,
+                None => return Err(Trouble::Lasting(format!("there is no member {member}"))),
+            }
+        }
+        EtcdCall::Snapshot => {
+            let follower = follower(context).await.unwrap_or(client);
+            return snapshot(context, &follower).await.map(|()| true);
+        }
         EtcdCall::MoveLeader(_) => return Ok(true),
     }
     .map_err(trouble)?;
     let after = client.member_list_linearizable().await.map_err(trouble)?;
     Ok(is_done(call, &after))
+}
+
+/// Whether the call may be made now: the scheduler asked before the first attempt, and this may be a later one. How long
+/// everybody has been healthy it knows better.
+async fn still_safe(context: &Context, call: &EtcdCall) -> Result<(), Trouble> {
+    let change = match call {
+        EtcdCall::AddLearner(url) => MembershipChange::Add(url.clone()),
+        EtcdCall::Promote(url) => MembershipChange::Promote(url.clone()),
+        EtcdCall::Remove(member) => MembershipChange::Remove(*member),
+        EtcdCall::Update(..) | EtcdCall::Snapshot | EtcdCall::MoveLeader(_) => return Ok(()),
+    };
+    let view = context.fleet.look().await;
+    match safety::may_change(&view, &change, &|_| true) {
+        Ok(_) => Ok(()),
+        Err(refusal) => Err(Trouble::Passing(refusal.to_string())),
+    }
 }
 
 fn by_url<'a>(members: &'a [Member], url: &str) -> Option<&'a Member> {
@@ -125,31 +168,55 @@ fn by_url<'a>(members: &'a [Member], url: &str) -> Option<&'a Member> {
 
 fn is_done(call: &EtcdCall, members: &[Member]) -> bool {
     match call {
-        EtcdCall::AddLearner(url) => by_url(members, url).is_some(),
+        EtcdCall::AddLearner(url) => by_url(members, url).is_some_and(is_awaited),
         EtcdCall::Promote(url) => by_url(members, url).is_some_and(|member| !member.is_learner),
         EtcdCall::Remove(id) => {
             !members.is_empty() && members.iter().all(|member| member.id != *id)
         }
+        EtcdCall::Update(id, urls) => members
+            .iter()
+            .any(|member| member.id == *id && same(&member.peer_urls, urls)),
         EtcdCall::Snapshot | EtcdCall::MoveLeader(_) => false,
     }
 }
 
-/// A client of the leader, or of another healthy voter: promotion through a follower fails on some versions.
+/// Whether a member may start without data: it was added as a learner and has never started (Q11).
+pub(super) fn is_awaited(member: &Member) -> bool {
+    member.is_learner && member.name.is_empty()
+}
+
+fn same(one: &[String], other: &[String]) -> bool {
+    let sorted = |urls: &[String]| urls.iter().cloned().collect::<BTreeSet<_>>();
+    sorted(one) == sorted(other)
+}
+
+/// A client of a follower that is healthy, else of the leader: a snapshot is work.
+async fn follower(context: &Context) -> Option<EtcdClient> {
+    let leader = context.fleet.look().await.leader();
+    client(context, leader).await
+}
+
+/// A client of the leader, or of another healthy voter: promotion through a follower fails on some versions. The one to
+/// avoid is asked only where there is no other.
 async fn client(context: &Context, avoid: Option<MemberId>) -> Option<EtcdClient> {
     let view = context.fleet.look().await;
     let leader = view.leader();
     let voter = view
         .voters()
         .map(|voter| voter.id)
-        .filter(|id| Some(*id) != avoid && safety::unhealthy(&view, *id).is_none())
-        .min_by_key(|id| (Some(*id) != leader, *id))?;
+        .filter(|id| safety::unhealthy(&view, *id).is_none())
+        .min_by_key(|id| (Some(*id) == avoid, Some(*id) != leader, *id))?;
     let (node, _) = view.statuses.get(&voter)?;
     context.fleet.etcd(node).await
 }
 
 async fn snapshot(context: &Context, client: &EtcdClient) -> Result<(), Trouble> {
     use std::os::unix::fs::DirBuilderExt;
-    let dir = &context.snapshots;
+    let Some(dir) = &context.snapshots else {
+        return Err(Trouble::Lasting(
+            "there is no directory for the snapshot: set HOME or XDG_STATE_HOME".into(),
+        ));
+    };
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -160,10 +227,54 @@ async fn snapshot(context: &Context, client: &EtcdClient) -> Result<(), Trouble>
         context.desired.cluster.name, context.run_id
     ));
     let saved = client.snapshot(&path).await.map_err(trouble)?;
+    prune(dir, &context.desired.cluster.name);
     (context.sink)(&Event::Message {
         severity: Severity::Info,
         summary: format!("Saved a snapshot of {} bytes", saved.size),
         detail: path.display().to_string(),
     });
     Ok(())
+}
+
+/// Removes the oldest of the snapshots that runs for this cluster have saved, beyond [`KEEP`].
+fn prune(dir: &Path, cluster: &str) {
+    let is_ours = |name: &str| {
+        let run = name
+            .strip_prefix(cluster)
+            .and_then(|rest| rest.strip_prefix('-'))
+            .and_then(|rest| rest.strip_suffix(".db"));
+        run.is_some_and(|run| run.len() == 16 && run.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return;
+    };
+    let mut found: Vec<_> = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(is_ours))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    found.sort();
+    for (_, path) in found.iter().rev().skip(KEEP) {
+        // One that stays is no harm.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_old_snapshots_of_this_cluster_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let touch = |name: &str| std::fs::write(dir.path().join(name), "").unwrap();
+        for run in 0..KEEP + 2 {
+            touch(&format!("demo-{run:016x}.db"));
+        }
+        touch("demo-2-0000000000000000.db");
+        touch("demo-by-hand.db");
+        prune(dir.path(), "demo");
+        let left = std::fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(left, KEEP + 2, "the other cluster's, and the one by hand");
+    }
 }

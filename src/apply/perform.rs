@@ -40,8 +40,8 @@ pub struct Context {
     pub run_id: String,
     /// Where events go.
     pub sink: Sink,
-    /// Directory for snapshots, made when it is needed.
-    pub snapshots: std::path::PathBuf,
+    /// Directory for snapshots, made when it is needed; `None` where nobody knows a place.
+    pub snapshots: Option<std::path::PathBuf>,
 }
 
 /// Performs an action or its undo.
@@ -57,6 +57,9 @@ pub async fn action(
     }
     if action.kind.as_kind().reads_membership() {
         facts.members = membership::members(context).await?;
+    }
+    if let Some(why) = action.kind.as_kind().refuses(&facts) {
+        return Err(why);
     }
     let all = action.kind.as_kind().operations(&facts);
     operations(context, action, all).await
@@ -253,9 +256,11 @@ async fn move_leader(context: &Context, member: MemberId) -> Result<(), String> 
         if let Some(client) = match asked {
             Some(node) => context.fleet.etcd(&node).await,
             None => None,
-        } && let Err(error) = client.move_leader(successor).await
-        {
-            last = error.to_string();
+        } {
+            prove(context, client.node()).await?;
+            if let Err(error) = client.move_leader(successor).await {
+                last = error.to_string();
+            }
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

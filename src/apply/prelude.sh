@@ -123,6 +123,27 @@ q_aside() {
   fi
   sync -- "$(dirname -- "$1")"
 }
+# Of a stopped member: what is at the old place counts, for that is where its unit would have started it meanwhile. On
+# one file system it is a rename; else the copy appears whole or not at all, and the original stays beside.
+q_relocate() {
+  if [ ! -e "$1" ]; then
+    if [ -e "$2" ]; then return 0; fi
+    printf '%s is not there, and neither is %s\n' "$1" "$2" >&2
+    return 76
+  fi
+  if [ -e "$2" ]; then q_aside "$2" "$2.quorate-$3"; fi
+  if [ "$(stat -c %d -- "$1")" = "$(stat -c %d -- "${2%/*}")" ] && ! mountpoint -q -- "$1"; then
+    mv -T -- "$1" "$2"
+  else
+    rm -rf -- "$2.quorate-part"
+    cp -a --reflink=auto -- "$1" "$2.quorate-part"
+    sync -f -- "$2.quorate-part"
+    mv -T -- "$2.quorate-part" "$2"
+    sync -- "${2%/*}"
+    q_aside "$1" "$1.quorate-$3"
+  fi
+  sync -- "${1%/*}" "${2%/*}"
+}
 q_purge() {
   if mountpoint -q -- "$1"; then
     find "$1" -mindepth 1 -xdev -delete

@@ -54,6 +54,8 @@ pub enum EtcdCall {
     Promote(String),
     /// Remove a member.
     Remove(MemberId),
+    /// Change the peer URLs of a member.
+    Update(MemberId, Vec<String>),
     /// Save a snapshot on the operator's side.
     Snapshot,
 }
@@ -90,6 +92,7 @@ pub fn steps(
             | Operation::AddLearner(_)
             | Operation::Promote(_)
             | Operation::RemoveMember(_)
+            | Operation::UpdateMember(..)
             | Operation::SaveSnapshot => {
                 flush(&mut body, run_id, &mut steps);
                 steps.extend(etcd_call(operation).map(Step::Etcd));
@@ -117,6 +120,7 @@ fn etcd_call(operation: &Operation) -> Option<EtcdCall> {
         Operation::AddLearner(url) => EtcdCall::AddLearner(url.clone()),
         Operation::Promote(url) => EtcdCall::Promote(url.clone()),
         Operation::RemoveMember(member) => EtcdCall::Remove(*member),
+        Operation::UpdateMember(member, urls) => EtcdCall::Update(*member, urls.clone()),
         Operation::SaveSnapshot => EtcdCall::Snapshot,
         _ => return None,
     })
@@ -262,6 +266,15 @@ fn line(body: &mut String, operation: &Operation) {
             format!("move {from} aside"),
             format!("q_aside {} {}", word(from), word(to)),
         ),
+        Operation::Relocate(moved) => (
+            format!("move {} to {}", moved.from, moved.to),
+            format!(
+                "q_relocate {} {} {}",
+                word(&moved.from),
+                word(&moved.to),
+                word(&moved.stamp)
+            ),
+        ),
         Operation::PurgeData(path) => (format!("delete {path}"), format!("q_purge {}", word(path))),
         Operation::GiveToRoot(path) => (
             format!("give {path} to root"),
@@ -293,6 +306,7 @@ fn line(body: &mut String, operation: &Operation) {
         | Operation::AddLearner(_)
         | Operation::Promote(_)
         | Operation::RemoveMember(_)
+        | Operation::UpdateMember(..)
         | Operation::SaveSnapshot => return,
     };
     let _ = writeln!(body, "q_at={}\n{command}", word(&what));
@@ -312,7 +326,7 @@ fn verb_name(verb: UnitVerb) -> &'static str {
         UnitVerb::Start => "start",
         UnitVerb::Restart | UnitVerb::RestartAgain => "restart",
         UnitVerb::ForgetRestart => "prepare the restart of",
-        UnitVerb::Stop => "stop",
+        UnitVerb::Stop | UnitVerb::StopForRestart | UnitVerb::StopAgain => "stop",
     }
 }
 
@@ -337,6 +351,12 @@ fn unit_command(verb: UnitVerb, unit: &str) -> String {
         ),
         UnitVerb::ForgetRestart => "rm -f /run/quorate/restarted".into(),
         UnitVerb::Stop => format!("systemctl stop {unit}"),
+        UnitVerb::StopForRestart => {
+            format!(": >/run/quorate/restarted\nsystemctl stop {unit}")
+        }
+        UnitVerb::StopAgain => {
+            format!("if [ -e /run/quorate/restarted ]; then systemctl stop {unit}; fi")
+        }
     }
 }
 

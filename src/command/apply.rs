@@ -274,7 +274,9 @@ impl Run<'_> {
         };
         let (signals, incoming) = mpsc::unbounded_channel();
         let nodes = reachable(observed);
-        let lock = self.lock(&plan, &nodes, &holder, &sink, &signals).await?;
+        let lock = self
+            .lock(&plan, observed, &nodes, &holder, &sink, &signals)
+            .await?;
         sink(&Event::LockTaken);
         let ticking = screen.keep_ticking();
         let result = self
@@ -368,9 +370,7 @@ impl Run<'_> {
             desired: self.session.desired.clone(),
             run_id,
             sink: sink.clone(),
-            snapshots: runlog::state_dir()
-                .unwrap_or_else(std::env::temp_dir)
-                .join("snapshots"),
+            snapshots: runlog::state_dir().map(|dir| dir.join("snapshots")),
         };
         let run_facts = RunFacts {
             fingerprint: plan.fingerprint.clone(),
@@ -399,21 +399,16 @@ impl Run<'_> {
     async fn lock(
         &self,
         plan: &Plan,
+        observed: &Observed,
         nodes: &[String],
         holder: &Holder,
         sink: &Sink,
         signals: &mpsc::UnboundedSender<Signal>,
     ) -> Result<Lock, Failure> {
-        let all = plan.desired.nodes.len();
-        let ours = plan
-            .desired
-            .nodes
-            .iter()
-            .filter(|node| nodes.contains(&node.name))
-            .count();
+        let (ours, all) = observed.voters_on(&plan.desired, nodes);
         if !plan.intent.goal.is_destroy() && ours < safety::quorum(all) {
             return Err(Failure::new(format!(
-                "the lock would cover {ours} of {all} nodes, {} are needed",
+                "the lock would cover {ours} of {all} voters, {} are needed",
                 safety::quorum(all)
             ))
             .code(BLOCKED)

@@ -188,6 +188,7 @@ impl Reader {
             Some(("DropInPaths", value)) => {
                 unit.drop_ins = value.split_whitespace().map(String::from).collect();
             }
+            Some(("NRestarts", value)) => unit.restarts = value.parse().unwrap_or(0),
             Some(("NeedDaemonReload", value)) => unit.need_reload = value == "yes",
             _ => {}
         }

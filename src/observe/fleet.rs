@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -14,7 +14,7 @@ use super::probe::ProbeSpec;
 use crate::desired::model::{Desired, Node, Ssh, TlsMode};
 use crate::observed::certificate::CaFacts;
 use crate::observed::etcd::{ClusterView, EtcdAnswer, EtcdState};
-use crate::observed::host::HostUnknown;
+use crate::observed::host::{DataDir, HostUnknown};
 use crate::observed::{HostFacts, HostState};
 use crate::remote::{
     ConnectError, EtcdClient, EtcdEndpoint, EtcdErrorKind, EtcdTls, Host, Policy, RemoteError,
@@ -27,6 +27,10 @@ use crate::secret::SecretSource;
 const PROBE: Duration = Duration::from_secs(60);
 /// Time for a member to answer all that it is asked.
 const ASK: Duration = Duration::from_secs(8);
+/// Time for the list of alarms: a member without a leader would think about it for long.
+const ALARMS: Duration = Duration::from_secs(1);
+/// Time for a look at all members: one that hangs must not hide the others.
+const LOOK: Duration = Duration::from_millis(1500);
 
 /// Hosts under one desired state. Connections are made when they are first needed and then kept.
 pub struct Fleet {
@@ -42,13 +46,20 @@ pub struct Fleet {
 
 /// One host: how it is reached, and what is connected.
 struct Link {
-    /// Client URL of its member, and what to dial for it. Where the file does not name a node, the probe learns it from
-    /// the running process.
-    client: RwLock<Option<(String, (String, u16))>>,
+    /// Where its member may serve clients, the likeliest first: what the file says, and what the running process was
+    /// started with, which may be of an older file.
+    clients: RwLock<Vec<ClientUrl>>,
     node: Node,
     layout: Layout,
     host: Mutex<Option<Host>>,
     etcd: Mutex<Option<EtcdClient>>,
+}
+
+/// A client URL, and what to dial for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ClientUrl {
+    url: String,
+    dial: (String, u16),
 }
 
 impl Fleet {
@@ -94,21 +105,23 @@ impl Fleet {
             .clone()
     }
 
-    /// Adds a host that only a marker knows of.
-    pub async fn add(&self, name: &str, ssh: Ssh) {
-        let Some(first) = self.desired.nodes.first() else {
-            return;
-        };
+    /// Adds a host that only a marker knows of; it is looked at as if it were `like`.
+    pub async fn add(&self, name: &str, like: &Node, ssh: Ssh) {
         let node = Node {
             name: name.to_owned(),
             ssh,
-            ..first.clone()
+            ..like.clone()
         };
         self.links
             .lock()
             .await
             .entry(name.to_owned())
             .or_insert_with(|| Arc::new(Link::new(&self.desired, node, false)));
+    }
+
+    /// Forgets a host that turned out to be another one.
+    pub async fn remove(&self, name: &str) {
+        self.links.lock().await.remove(name);
     }
 
     /// Names of the hosts.
@@ -201,6 +214,14 @@ impl Fleet {
             self.memory.remember(&link.node.ssh, &answer.remembered);
         }
         let mut facts = answer.facts;
+        if let Some(spec) = spec.of_former_directories(facts.marker.get()) {
+            let script = spec.script();
+            let output = host.script(script.as_bytes(), PROBE).await;
+            let output = output.map_err(|error| failed_probe(&link.node.name, error))?;
+            let text = String::from_utf8_lossy(&output.stdout);
+            let former = answer::read(&text, &spec, halfway)?.facts.data;
+            facts.data = DataDir::where_it_is(former, facts.data);
+        }
         let etcd = match link.learn(&facts) {
             true => self.ask(link, &host).await,
             false => etcd,
@@ -223,6 +244,7 @@ impl Fleet {
             Ok(state) => state,
             Err(_) => {
                 *link.etcd.lock().await = None;
+                link.try_another();
                 EtcdState::Unknown(format!("it does not answer within {} s", ASK.as_secs()))
             }
         }
@@ -244,15 +266,18 @@ impl Fleet {
                     Err(state) => return state,
                 },
             };
-            let (status, members, alarms) =
-                tokio::join!(client.status(), client.member_list(), client.alarms());
+            let (status, members, alarms) = tokio::join!(
+                client.status(),
+                client.member_list(),
+                tokio::time::timeout(ALARMS, client.alarms())
+            );
             match status {
                 Ok(status) => {
                     *slot = Some(client);
                     return EtcdState::Answered(Box::new(EtcdAnswer {
                         status,
                         members: members.ok(),
-                        alarms: alarms.ok(),
+                        alarms: alarms.ok().and_then(Result::ok),
                     }));
                 }
                 Err(error) => {
@@ -268,18 +293,29 @@ impl Fleet {
     }
 
     async fn connect_etcd(&self, link: &Link, host: &Host) -> Result<EtcdClient, EtcdState> {
-        let (url, dial) = link.client().ok_or(EtcdState::Silent)?;
-        let endpoint = EtcdEndpoint {
-            url,
-            dial,
-            tls: self.tls(),
-        };
-        EtcdClient::connect(host, &endpoint)
-            .await
-            .map_err(|error| state_of(&error.kind, error.to_string()))
+        let mut last = EtcdState::Silent;
+        for _ in 0..link.choices() {
+            let Some(ClientUrl { url, dial }) = link.client() else {
+                break;
+            };
+            let endpoint = EtcdEndpoint {
+                url,
+                dial,
+                tls: self.tls(),
+            };
+            match EtcdClient::connect(host, &endpoint).await {
+                Ok(client) => return Ok(client),
+                Err(error) => {
+                    last = state_of(&error.kind, error.to_string());
+                    link.try_another();
+                }
+            }
+        }
+        Err(last)
     }
 
-    /// Asks every member that can be reached, and nothing else of the hosts.
+    /// Asks every member that can be reached, and nothing else of the hosts. Who does not answer soon is taken for silent
+    /// in this look; its connection goes on being made for the next one.
     pub async fn look(self: &Arc<Self>) -> ClusterView {
         let links: Vec<Arc<Link>> = self.links.lock().await.values().cloned().collect();
         let tasks: Vec<_> = links
@@ -297,9 +333,12 @@ impl Fleet {
                 })
             })
             .collect();
+        let until = tokio::time::Instant::now() + LOOK;
         let mut states = Vec::new();
         for task in tasks {
-            states.extend(task.await);
+            if let Ok(Ok(state)) = tokio::time::timeout_at(until, task).await {
+                states.push(state);
+            }
         }
         ClusterView::gather(states.iter().map(|(name, state)| (name.as_str(), state)))
     }
@@ -326,49 +365,69 @@ impl Fleet {
 impl Link {
     fn new(desired: &Desired, node: Node, named: bool) -> Self {
         let layout = runtime::layout(desired, &node);
-        let client = named.then(|| {
-            (
-                layout.client_url.clone(),
-                (node.ip.to_string(), node.client_port),
-            )
+        let client = named.then(|| ClientUrl {
+            url: layout.client_url.clone(),
+            dial: (node.ip.to_string(), node.client_port),
         });
         Self {
-            client: RwLock::new(client),
+            clients: RwLock::new(client.into_iter().collect()),
             layout,
             node,
             host: Mutex::new(None),
             etcd: Mutex::new(None),
         }
     }
-}
 
-impl Link {
-    fn client(&self) -> Option<(String, (String, u16))> {
-        self.client
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    fn clients(&self) -> RwLockReadGuard<'_, Vec<ClientUrl>> {
+        self.clients.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Learns the client URL of a member whose node the file does not name; whether it did.
+    fn client(&self) -> Option<ClientUrl> {
+        self.clients().first().cloned()
+    }
+
+    fn choices(&self) -> usize {
+        self.clients().len()
+    }
+
+    /// The next choice, where there is one: while an address changes, either may be the one.
+    fn try_another(&self) {
+        let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
+        if clients.len() > 1 {
+            clients.rotate_left(1);
+        }
+    }
+
+    /// Learns where the running process serves clients; whether that is news.
     fn learn(&self, facts: &HostFacts) -> bool {
-        let mut client = self.client.write().unwrap_or_else(PoisonError::into_inner);
-        if client.is_some() {
+        let Some(running) = facts.unit.environment.as_ref().and_then(advertised) else {
+            return false;
+        };
+        let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
+        if clients.iter().any(|client| client.url == running.url) {
             return false;
         }
-        *client = facts.unit.environment.as_ref().and_then(|environment| {
-            let urls = environment.get("ETCD_ADVERTISE_CLIENT_URLS")?;
-            let url = urls.split(',').next()?;
-            let (host, port) = url
-                .split_once("://")?
-                .1
-                .trim_end_matches('/')
-                .rsplit_once(':')?;
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            Some((url.to_owned(), (host.to_owned(), port.parse().ok()?)))
-        });
-        client.is_some()
+        clients.insert(0, running);
+        true
     }
+}
+
+/// The client URL that a process with this environment advertises.
+fn advertised(environment: &BTreeMap<String, String>) -> Option<ClientUrl> {
+    let url = environment
+        .get("ETCD_ADVERTISE_CLIENT_URLS")?
+        .split(',')
+        .next()?;
+    let (host, port) = url
+        .split_once("://")?
+        .1
+        .trim_end_matches('/')
+        .rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Some(ClientUrl {
+        url: url.to_owned(),
+        dial: (host.to_owned(), port.parse().ok()?),
+    })
 }
 
 fn unix_ms() -> i64 {

@@ -13,8 +13,9 @@ use std::sync::Arc;
 pub use fleet::Fleet;
 pub use operator::Operator;
 
-use crate::desired::model::Ssh;
-use crate::observed::{HostState, Observed, OperatorFacts};
+use crate::desired::model::{Node, Ssh};
+use crate::observed::marker::Marker;
+use crate::observed::{Observed, OperatorFacts, former};
 
 /// Observes the hosts of the file and those that only markers know, and the operator's own side.
 pub async fn observe(fleet: &Arc<Fleet>, operator: &Operator) -> Observed {
@@ -28,13 +29,18 @@ pub async fn observe(fleet: &Arc<Fleet>, operator: &Operator) -> Observed {
     let strangers = strangers(&observed, operator);
     if !strangers.is_empty() {
         let mut names = BTreeSet::new();
-        for (name, ssh) in strangers {
-            fleet.add(&name, ssh).await;
+        for (name, like, ssh) in strangers {
+            fleet.add(&name, like, ssh).await;
             names.insert(name);
         }
-        observed
-            .hosts
-            .extend(fleet.observe(&names, authority.as_ref()).await);
+        for (name, state) in fleet.observe(&names, authority.as_ref()).await {
+            if observed.is_alias(&name, &state) {
+                fleet.remove(&name).await;
+                observed.aliases.insert(name);
+            } else {
+                observed.hosts.insert(name, state);
+            }
+        }
     }
     let arches: BTreeSet<String> = observed
         .known()
@@ -47,43 +53,50 @@ pub async fn observe(fleet: &Arc<Fleet>, operator: &Operator) -> Observed {
     observed
 }
 
-/// Nodes that the newest markers name and the file does not.
-fn strangers(observed: &Observed, operator: &Operator) -> Vec<(String, Ssh)> {
-    let Some(first) = operator.desired().nodes.first() else {
+/// Hosts that the newest markers name and the file does not: nodes that it has no more, and the former hosts of nodes
+/// that it has elsewhere now, as `NAME@ADDRESS`. Each comes with the node of the file that it is most like.
+fn strangers<'a>(observed: &Observed, operator: &'a Operator) -> Vec<(String, &'a Node, Ssh)> {
+    let desired = operator.desired();
+    let Some(first) = desired.nodes.first() else {
         return Vec::new();
     };
-    let cluster = &operator.desired().cluster;
+    let cluster = &desired.cluster;
     let Some(generation) = observed.generation(&cluster.name, &cluster.token) else {
         return Vec::new();
     };
-    let mut found = Vec::new();
-    for state in observed.hosts.values() {
-        let HostState::Known(facts) = state else {
-            continue;
-        };
-        let Some(marker) = facts.marker.get() else {
-            continue;
-        };
-        if marker.cluster != cluster.name || marker.generation.nonce != generation.nonce {
-            continue;
-        }
+    let ours = |marker: &&Marker| {
+        marker.cluster == cluster.name && marker.generation.nonce == generation.nonce
+    };
+    let addresses: BTreeSet<(&str, Option<u16>)> = desired
+        .nodes
+        .iter()
+        .map(|node| (node.ssh.host.as_str(), node.ssh.port))
+        .collect();
+    let mut found: Vec<(String, &Node, Ssh)> = Vec::new();
+    for marker in observed
+        .known()
+        .filter_map(|(_, facts)| facts.marker.get())
+        .filter(ours)
+    {
         for (name, address) in &marker.addresses {
-            let known = observed.hosts.contains_key(name)
-                || operator
-                    .desired()
-                    .nodes
-                    .iter()
-                    .any(|node| node.ssh.host == address.host)
-                || found.iter().any(|(other, _)| other == name);
-            if !known {
-                let ssh = Ssh {
-                    host: address.host.clone(),
-                    port: address.port,
-                    user: address.user.clone(),
-                    ..first.ssh.clone()
-                };
-                found.push((name.clone(), ssh));
+            if addresses.contains(&(address.host.as_str(), address.port)) {
+                continue;
             }
+            let (name, like) = match desired.nodes.iter().find(|node| node.name == *name) {
+                None => (name.clone(), first),
+                Some(node) => (former(name, &address.host), node),
+            };
+            let known = observed.hosts.contains_key(&name);
+            if known || found.iter().any(|(other, ..)| *other == name) {
+                continue;
+            }
+            let ssh = Ssh {
+                host: address.host.clone(),
+                port: address.port,
+                user: address.user.clone(),
+                ..like.ssh.clone()
+            };
+            found.push((name, like, ssh));
         }
     }
     found

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::shell::{word, words};
 use crate::desired::model::{Desired, Install};
 use crate::observed::certificate::CaFacts;
-use crate::observed::marker;
+use crate::observed::marker::{self, Marker};
 use crate::plan::fingerprint::sha256;
-use crate::runtime::{Content, Layout};
+use crate::runtime::{Content, Layout, wal_files_in};
 
 /// What to look for on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +109,18 @@ impl ProbeSpec {
         spec
     }
 
+    /// The same where the marker says that the data is in other directories than these; `None` where it does not.
+    pub fn of_former_directories(&self, marker: Option<&Marker>) -> Option<Self> {
+        let marker = marker?;
+        let wal_dir = wal_files_in(&marker.data_dir, marker.wal_dir.as_deref());
+        let differs = (&marker.data_dir, &wal_dir) != (&self.data_dir, &self.wal_dir);
+        differs.then(|| Self {
+            data_dir: marker.data_dir.clone(),
+            wal_dir,
+            ..self.clone()
+        })
+    }
+
     /// The script.
     pub fn script(&self) -> String {
         let mut s = String::from(HEAD);
@@ -201,7 +213,7 @@ q_unit() {
       ExecMainStartTimestamp=*) started=${line#*=} ;;
     esac
   done <<EOF
-$(systemctl show "$1" -p LoadState -p ActiveState -p SubState -p UnitFileState -p FragmentPath -p DropInPaths -p NeedDaemonReload -p MainPID -p ExecMainStartTimestamp 2>&1)
+$(systemctl show "$1" -p LoadState -p ActiveState -p SubState -p UnitFileState -p FragmentPath -p DropInPaths -p NeedDaemonReload -p NRestarts -p MainPID -p ExecMainStartTimestamp 2>&1)
 EOF
   [ "${pid:-0}" -gt 0 ] 2>/dev/null || return 0
   [ -r "/proc/$pid/environ" ] || return 0

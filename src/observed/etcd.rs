@@ -49,7 +49,7 @@ pub struct MemberStatus {
 }
 
 /// A raised alarm.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Alarm {
     /// The member it is about.
     pub member_id: MemberId,

@@ -204,6 +204,8 @@ pub struct UnitFact {
     pub fragment: String,
     /// `DropInPaths`.
     pub drop_ins: Vec<String>,
+    /// `NRestarts`: how often systemd has restarted it by itself since somebody started it.
+    pub restarts: u32,
     /// `NeedDaemonReload`.
     pub need_reload: bool,
     /// `ETCD_*` variables of the running process; `None` where none runs.
@@ -244,6 +246,17 @@ pub enum DataDir {
     Wal(WalIdentity),
     /// A WAL that could not be read.
     Unreadable(String),
+}
+
+impl DataDir {
+    /// What is known of a member's data while its directories change: what the former ones hold counts first, for
+    /// that is where its unit would have started it meanwhile.
+    pub fn where_it_is(former: Self, new: Self) -> Self {
+        match (&former, &new) {
+            (Self::Empty, _) | (Self::NoWal, Self::Wal(_)) => new,
+            _ => former,
+        }
+    }
 }
 
 /// The file system under the data directory.

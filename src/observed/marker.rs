@@ -113,6 +113,13 @@ pub struct SshAddress {
     pub user: Option<String>,
 }
 
+impl SshAddress {
+    /// Where it is, whoever logs in.
+    pub fn place(&self) -> (&str, Option<u16>) {
+        (&self.host, self.port)
+    }
+}
+
 /// Who changed the host last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,9 +6,12 @@ pub mod host;
 pub mod marker;
 pub mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+
+use crate::desired::model::Desired;
+use crate::etcd::id::MemberId;
 
 pub use etcd::{ClusterView, EtcdState};
 pub use host::{HostFacts, HostUnknown};
@@ -20,6 +23,8 @@ pub use table::Table;
 pub struct Observed {
     /// Hosts by node name: those of the file, and those that only markers know.
     pub hosts: BTreeMap<String, HostState>,
+    /// Names by which markers know hosts that are among `hosts` under another one.
+    pub aliases: BTreeSet<String>,
     /// Facts of the operator's own side.
     pub operator: OperatorFacts,
 }
@@ -62,6 +67,11 @@ pub struct ArchiveFact {
     pub binaries: BTreeMap<String, String>,
 }
 
+/// Name of the host on which a node was before the cluster file gave it another address.
+pub fn former(node: &str, address: &str) -> String {
+    format!("{node}@{address}")
+}
+
 impl Observed {
     /// The facts of a node's host, if it is known.
     pub fn facts(&self, node: &str) -> Option<&HostFacts> {
@@ -97,6 +107,48 @@ impl Observed {
             (Some((_, generation)), None) => Some(generation),
             _ => None,
         }
+    }
+
+    /// Whether a host that only markers know is one of the others, under a former name or address.
+    pub fn is_alias(&self, name: &str, state: &HostState) -> bool {
+        match state {
+            // No two hosts bear the same marker, for it names its node.
+            HostState::Known(facts) => facts.marker.get().is_some_and(|marker| {
+                self.known()
+                    .any(|(_, other)| other.marker.get() == Some(marker))
+            }),
+            // Nobody is at the former address any more, and the member is at the new one with its data.
+            HostState::Unknown(_) => name
+                .split_once('@')
+                .and_then(|(node, _)| self.facts(node))
+                .is_some_and(|facts| match (&facts.data, facts.marker.get()) {
+                    (host::DataDir::Wal(wal), Some(marker)) => {
+                        marker.member_id == Some(wal.member_id)
+                    }
+                    _ => false,
+                }),
+        }
+    }
+
+    /// How many voters are on these hosts, and how many there are. Where nobody could say who has a vote, all nodes of
+    /// the file count.
+    pub fn voters_on(&self, desired: &Desired, hosts: &[String]) -> (usize, usize) {
+        let view = self.cluster();
+        if view.members.is_empty() {
+            let named = desired.nodes.iter();
+            let ours = named.filter(|node| hosts.contains(&node.name)).count();
+            return (ours, desired.nodes.len());
+        }
+        let here: BTreeSet<MemberId> = hosts
+            .iter()
+            .filter_map(|host| match &self.facts(host)?.data {
+                host::DataDir::Wal(wal) => Some(wal.member_id),
+                _ => None,
+            })
+            .collect();
+        let voters: Vec<_> = view.voters().collect();
+        let ours = voters.iter().filter(|voter| here.contains(&voter.id));
+        (ours.count(), voters.len())
     }
 
     /// What etcd says, gathered from every member that answered.

@@ -197,7 +197,25 @@ fn membership(
                     }
                 }
             },
-            ActionKind::Restart(_) => must_wait(&|other| is_step(&other)),
+            // The host of a member that stays is not stopped for good.
+            ActionKind::Stop(stop) if living => {
+                if let Some(removal) = stop.member.and_then(|member| removals.get(&member))
+                    && !earlier.contains(removal)
+                {
+                    faults.push(format!("{} does not wait for {removal}", action.id));
+                }
+            }
+            // Half-way members are mended before, all others after.
+            ActionKind::Restart(_) => {
+                for step in &steps {
+                    if !earlier.contains(&step.id) && !before[&step.id].contains(&action.id) {
+                        faults.push(format!(
+                            "{} could go while {} changes the membership",
+                            action.id, step.id
+                        ));
+                    }
+                }
+            }
             _ => {}
         }
         // Q1, restated: what is left healthy is enough.

@@ -2,20 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::host::{Differences, FileDifference, Host};
-use super::membership::{Roster, Seat, roster};
-use super::refusal::{identity_change, install_change, version_change};
-use super::restarts::{no_restarts, order_restarts, restart_reasons, switches};
-use super::{Blocked, Draft, Goal, Inputs, join, leave, markers, steps};
-use crate::action::marker::{Claim, Record};
-use crate::action::restart::Restart;
-use crate::action::start::Start;
-use crate::action::unit::Enable;
-use crate::action::{Action, ActionId, ActionKind, Change};
+use super::host::Host;
+use super::member::{self, Cluster, First};
+use super::membership::{Seat, roster};
+use super::restarts::{Restarts, no_restarts};
+use super::{Draft, Goal, Inputs, join, leave, markers, steps};
+use crate::action::{ActionId, ActionKind, Change};
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::etcd::wal::WalIdentity;
-use crate::observed::HostFacts;
-use crate::observed::etcd::EtcdState;
+use crate::observed::etcd::ClusterView;
 use crate::observed::marker::{Generation, Phase};
 use crate::safety;
 
@@ -55,9 +50,9 @@ pub(super) fn change_of(name: &str, before: Option<String>, after: &str) -> Chan
 }
 
 /// The cluster that the complete markers agree on.
-struct Known {
-    generation: Generation,
-    cluster_id: ClusterId,
+pub(super) struct Known {
+    pub generation: Generation,
+    pub cluster_id: ClusterId,
 }
 
 /// Plans everything that brings a living cluster to what the file says: repair, drift, settings and membership.
@@ -92,18 +87,47 @@ pub(super) fn plan(inputs: &mut Inputs<'_>, draft: &mut Draft) {
         );
         return;
     }
-    let diagnosis = safety::Diagnosis::of(&view);
     unknown_replacements(inputs, draft);
+    let leaving = leave::leaving(inputs, &view, &known.generation);
+    let all: BTreeSet<String> = leaving.names().cloned().collect();
+    // Other hosts forget those that this plan cleans or that are gone. Which these are is known when it is made: where
+    // some stay, it is made again.
+    let mut forgotten = all;
+    loop {
+        inputs.addresses = markers::Addresses::new(inputs.desired, inputs.observed, &forgotten);
+        let mut trial = draft.clone();
+        let settled = attempt(inputs, &mut trial, &known, &view, &leaving);
+        if settled.is_superset(&forgotten) {
+            *draft = trial;
+            return;
+        }
+        forgotten = &forgotten & &settled;
+    }
+}
+
+/// Plans it under the assumption that `inputs.addresses` makes. Returns the hosts that need not be known afterwards.
+fn attempt(
+    inputs: &Inputs<'_>,
+    draft: &mut Draft,
+    known: &Known,
+    view: &ClusterView,
+    leaving: &leave::Leaving,
+) -> BTreeSet<String> {
+    let diagnosis = safety::Diagnosis::of(view);
     let hosts: BTreeMap<&str, Host<'_>> = Host::all(inputs)
         .into_iter()
         .map(|host| (host.node.name.as_str(), host))
         .collect();
-    let mut roster = roster(inputs, draft, &hosts, &view, known.cluster_id);
-    let leaving = leave::leaving(inputs, &known.generation);
-    settle_leaving(inputs, draft, &leaving, &roster);
-    let mut starting = Vec::new();
+    let mut roster = roster(inputs, draft, &hosts, view, known);
+    let leavers: BTreeSet<MemberId> = roster.leavers.iter().map(|leaver| leaver.member).collect();
+    let cluster = Cluster {
+        known,
+        view,
+        diagnosis: &diagnosis,
+    };
+    let mut first = First::default();
     let mut joinings = Vec::new();
-    let mut ready = true;
+    let (mut ready, mut refused) = (true, false);
     for node in &inputs.desired.nodes {
         let (Some(seat), Some(host)) = (
             roster.seats.get(&node.name).copied(),
@@ -122,7 +146,7 @@ pub(super) fn plan(inputs: &mut Inputs<'_>, draft: &mut Draft) {
                     cluster_id: known.cluster_id,
                     member_id,
                 };
-                converge_host(inputs, draft, host, &known, &diagnosis, wal, &mut starting);
+                refused |= !member::converge(inputs, draft, host, &cluster, wal, &mut first);
             }
             Seat::Vacant { .. } | Seat::Learner { .. } => {
                 match join::joining(inputs, host, seat, &known.generation, known.cluster_id) {
@@ -135,14 +159,14 @@ pub(super) fn plan(inputs: &mut Inputs<'_>, draft: &mut Draft) {
             }
         }
     }
-    let starts: BTreeSet<ActionId> = draft
-        .actions
-        .iter()
-        .filter(|action| matches!(action.kind, ActionKind::Start(_)))
-        .map(|action| action.id.clone())
-        .collect();
-    // Hosts that take over pass their preflight before anything is removed (Q3).
-    if !ready || roster.unfinished {
+    let restarts = Restarts {
+        view,
+        first: &first,
+    };
+    let mended = restarts.mend(draft);
+    // Hosts that take over pass their preflight before anything is removed (Q3), and nobody joins members that would not
+    // be what the file says, such as another version.
+    if !ready || roster.unfinished || (refused && !joinings.is_empty()) {
         joinings.clear();
         roster.leavers.retain(|leaver| leaver.learner);
         for seat in roster.seats.values_mut() {
@@ -152,13 +176,19 @@ pub(super) fn plan(inputs: &mut Inputs<'_>, draft: &mut Draft) {
         }
         roster.unfinished = true;
     }
-    let (changes, finished) = steps::plan(draft, &view, &roster, joinings, &starting, starts);
-    leaving.clean(inputs, draft, &roster, &changes.removals);
-    keep_until_clean(draft);
-    if roster.unfinished || !finished || changes.any {
-        no_restarts(draft);
+    let back: Vec<MemberId> = first.back().collect();
+    let (changes, finished) = steps::plan(draft, view, &roster, joinings, &back, mended);
+    leaving.clean(inputs, draft, view, &changes.removals);
+    if roster.unfinished || !finished {
+        no_restarts(draft, &first, &changes);
     }
-    order_restarts(draft, &view, &starting, &changes.last);
+    restarts.order(draft, &changes);
+    let stay = leavers
+        .iter()
+        .filter(|member| !changes.removals.contains_key(*member));
+    let settled = leaving.settled(draft, view, stay.count());
+    keep_until_clean(draft);
+    settled
 }
 
 /// `--replace` of a node that the file does not name.
@@ -175,28 +205,6 @@ fn unknown_replacements(inputs: &Inputs<'_>, draft: &mut Draft) {
             );
         }
     }
-}
-
-/// Hosts that need not be known any more once this plan is done: those that it cleans, and those that are gone.
-fn settle_leaving(
-    inputs: &mut Inputs<'_>,
-    draft: &mut Draft,
-    leaving: &leave::Leaving,
-    roster: &Roster,
-) {
-    let mut forgotten: BTreeSet<String> = leaving.hosts.keys().cloned().collect();
-    for name in &leaving.gone {
-        // Nobody saw its member: where the membership is unknown, it may still be one.
-        if roster.unfinished {
-            continue;
-        }
-        forgotten.insert(name.clone());
-        draft.warnings.push(format!(
-            "{name}: its host cannot be looked at and is not cleaned. Should it come back, its member ends by itself; \
-             take etcd and /etc/quorate off it by hand"
-        ));
-    }
-    inputs.addresses = markers::Addresses::new(inputs.desired, inputs.observed, &forgotten);
 }
 
 /// Other hosts know of one that leaves until it is clean: a run that is cut off would forget it else.
@@ -261,249 +269,4 @@ fn agree(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Known> {
         );
     }
     found
-}
-
-fn converge_host(
-    inputs: &Inputs<'_>,
-    draft: &mut Draft,
-    host: &Host<'_>,
-    known: &Known,
-    diagnosis: &safety::Diagnosis<'_>,
-    wal: WalIdentity,
-    starting: &mut Vec<MemberId>,
-) {
-    let name = host.node.name.as_str();
-    let differences = host.differences();
-    if !differences.blocked.is_empty() {
-        draft.blocked.extend(differences.blocked);
-        return;
-    }
-    let refusals: Vec<Blocked> = [
-        version_change(host),
-        identity_change(host),
-        install_change(host),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    if !refusals.is_empty() {
-        draft.blocked.extend(refusals);
-        return;
-    }
-    let mut generation = known.generation.clone();
-    generation.phase = Phase::Complete;
-    let settled = markers::settled(
-        inputs,
-        host,
-        generation,
-        Some((wal.cluster_id, wal.member_id)),
-    );
-    let reasons = restart_reasons(host, &differences, &mut draft.warnings);
-    let up = host.facts.unit.is_up();
-    let mut add = Adder {
-        draft,
-        name,
-        claim: None,
-    };
-
-    let marker_differs =
-        host.facts.marker.get().map(|marker| marker.canonical()) != Some(settled.clone());
-    let enabled = host.facts.unit.file_state == "enabled";
-    let work = differences.prepare.is_some()
-        || differences.install.is_some()
-        || !differences.files.is_empty()
-        || !differences.leftovers.is_empty()
-        || host.facts.unit.need_reload
-        || !reasons.is_empty()
-        || !enabled
-        || !up;
-    if !work && !marker_differs {
-        health_note(add.draft, name, host.facts, diagnosis, wal.member_id);
-        return;
-    }
-    let ahead = markers::ahead(host, &settled);
-    if work && host.facts.marker.get().map(|marker| marker.canonical()) != Some(ahead.clone()) {
-        let fresh = host.facts.marker.get().is_none();
-        add.claim = Some(add.action(
-            "claim",
-            ActionKind::Claim(Claim {
-                marker: ahead,
-                fresh,
-            }),
-            [],
-            vec![],
-        ));
-    }
-    let restarting = up && !reasons.is_empty();
-    let mut before: BTreeSet<ActionId> = BTreeSet::new();
-    if let Some(mut install) = differences.install {
-        install.staged = restarting;
-        let old = host
-            .facts
-            .binary
-            .as_ref()
-            .and_then(|binary| binary.version.clone());
-        let changes = vec![change_of("version", old, &install.version)];
-        before.insert(add.action("install", ActionKind::Install(install), [], changes));
-    }
-    let staged = before.clone();
-    if let Some(prepare) = differences.prepare {
-        before.insert({
-            let changes = host.prepare_changes(&prepare);
-            add.action("prepare", ActionKind::Prepare(prepare), [], changes)
-        });
-    }
-    let (switched, written): (Vec<FileDifference>, Vec<FileDifference>) = differences
-        .files
-        .into_iter()
-        .partition(|file| restarting && switches(&host.layout, file));
-    if let Some(configure) =
-        Differences::configure(&written, &differences.leftovers, &host.layout, host.facts)
-    {
-        let changes = written.into_iter().flat_map(|file| file.changes).collect();
-        let needs = before.clone();
-        before.insert(add.action(
-            "configure",
-            ActionKind::Configure(configure),
-            needs,
-            changes,
-        ));
-    }
-    if !enabled {
-        let unmask = host.facts.unit.file_state.starts_with("masked");
-        let kind = ActionKind::Enable(Enable {
-            unit: host.layout.unit.clone(),
-            unmask,
-        });
-        let state = match host.facts.unit.file_state.as_str() {
-            "" => None,
-            state => Some(state.to_owned()),
-        };
-        let needs = before.clone();
-        before.insert(add.action(
-            "enable",
-            kind,
-            needs,
-            vec![change_of("unit", state, "enabled")],
-        ));
-    }
-    if !up {
-        starting.push(wal.member_id);
-        let kind = ActionKind::Start(Start {
-            unit: host.layout.unit.clone(),
-            member: wal.member_id,
-        });
-        let state = host.facts.unit.active.clone();
-        let needs = before.clone();
-        before.insert(add.action(
-            "start",
-            kind,
-            needs,
-            vec![change_of("state", Some(state), "active")],
-        ));
-    } else if restarting {
-        let restart = Restart {
-            unit: host.layout.unit.clone(),
-            member: wal.member_id,
-            files: switched.iter().map(|file| file.write.clone()).collect(),
-            binaries: if staged.is_empty() {
-                vec![]
-            } else {
-                binaries(host)
-            },
-            allow_downtime: matches!(
-                inputs.intent.goal,
-                Goal::Converge {
-                    allow_downtime: true,
-                    ..
-                }
-            ),
-            reasons,
-        };
-        let mut changes: Vec<Change> = switched.into_iter().flat_map(|file| file.changes).collect();
-        changes.extend(
-            restart
-                .reasons
-                .iter()
-                .map(|reason| change_of("running", Some(reason.clone()), "as configured")),
-        );
-        let needs = before.clone();
-        before.insert(add.action("restart", ActionKind::Restart(restart), needs, changes));
-    }
-    // Whatever an earlier run kept is settled with this one: a later undo must not find it.
-    let owned = settled.files.keys().cloned().collect();
-    let kind = ActionKind::Record(Record {
-        marker: settled,
-        settled: owned,
-    });
-    let needs = before.clone();
-    add.action("record", kind, needs, vec![]);
-}
-
-struct Adder<'a> {
-    draft: &'a mut Draft,
-    name: &'a str,
-    claim: Option<ActionId>,
-}
-
-impl Adder<'_> {
-    fn action(
-        &mut self,
-        verb: &str,
-        kind: ActionKind,
-        needs: impl IntoIterator<Item = ActionId>,
-        changes: Vec<Change>,
-    ) -> ActionId {
-        let id = ActionId::of_node(self.name, verb);
-        let because = match &kind {
-            ActionKind::Restart(restart) => restart.reasons.clone(),
-            _ => vec![],
-        };
-        self.draft.actions.push(Action {
-            id: id.clone(),
-            node: Some(self.name.to_owned()),
-            kind,
-            because,
-            needs: needs.into_iter().chain(self.claim.clone()).collect(),
-            changes,
-            margin: None,
-        });
-        id
-    }
-}
-
-fn binaries(host: &Host<'_>) -> Vec<String> {
-    match host.operator.archives.get(&host.facts.arch) {
-        Some(Ok(archive)) => archive
-            .binaries
-            .keys()
-            .map(|name| format!("{}/{name}", host.layout.bin_dir))
-            .collect(),
-        _ => vec![],
-    }
-}
-
-/// Something is wrong that a plan does not mend.
-fn health_note(
-    draft: &mut Draft,
-    node: &str,
-    facts: &HostFacts,
-    diagnosis: &safety::Diagnosis<'_>,
-    member: MemberId,
-) {
-    match &facts.etcd {
-        EtcdState::Unknown(reason) => draft.warnings.push(format!(
-            "{node}: etcd runs, but could not be asked: {reason}"
-        )),
-        EtcdState::Silent => draft
-            .warnings
-            .push(format!("{node}: {member} runs, but does not answer")),
-        EtcdState::Answered(_) => {
-            if let Some(why) = diagnosis.unhealthy(member) {
-                draft
-                    .warnings
-                    .push(format!("{node}: member {member}: {why}"));
-            }
-        }
-    }
 }

@@ -94,6 +94,7 @@ pub(super) fn host(
             "stop",
             ActionKind::Stop(Stop {
                 unit: marker.unit.clone(),
+                member: None,
             }),
             &mut before,
         );

@@ -44,9 +44,7 @@ pub(super) fn joining(
 ) -> Result<Joining, Vec<Blocked>> {
     let mut differences = host.differences();
     let mut blocked = std::mem::take(&mut differences.blocked);
-    if host.facts.marker.get().is_none() {
-        blocked.extend(host.preflight_new_member());
-    }
+    blocked.extend(host.preflight_new_member());
     if !blocked.is_empty() {
         return Err(blocked);
     }
@@ -87,7 +85,9 @@ pub(super) fn joining(
         prepare.push(action("claim", ActionKind::Claim(claim), &why, vec![]));
     }
     let claimed: BTreeSet<ActionId> = prepare.iter().map(|action| action.id.clone()).collect();
-    if let Some(install) = differences.install {
+    if let Some(mut install) = differences.install {
+        // Whatever runs there is stopped before this member starts.
+        install.staged = false;
         let changes = vec![change_of("version", None, &install.version)];
         prepare.push(action(
             "install",
@@ -154,6 +154,7 @@ pub(super) fn joining(
             "stop",
             ActionKind::Stop(Stop {
                 unit: host.layout.unit.clone(),
+                member: former,
             }),
             "its former member is none any more",
             vec![],
@@ -227,8 +228,13 @@ pub(super) fn joining(
 
 fn set_aside(host: &Host<'_>, member: Option<MemberId>, inputs: &Inputs<'_>) -> SetAside {
     let suffix = format!("quorate-replaced-{}", stamp(inputs.now));
-    let mut moves = vec![host.layout.member_dir()];
-    moves.extend(host.layout.wal_dir.as_deref().map(runtime::wal_in));
+    let marker = host.facts.marker.get();
+    let (data_dir, wal_dir) = match marker {
+        Some(marker) => (&marker.data_dir, &marker.wal_dir),
+        None => (&host.layout.data_dir, &host.layout.wal_dir),
+    };
+    let mut moves = vec![runtime::member_in(data_dir)];
+    moves.extend(wal_dir.as_deref().map(runtime::wal_in));
     SetAside {
         moves: moves
             .into_iter()

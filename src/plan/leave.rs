@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::membership::Roster;
 use super::{Draft, Inputs, destroy};
 use crate::action::{ActionId, ActionKind};
 use crate::etcd::id::MemberId;
 use crate::observed::HostState;
+use crate::observed::etcd::ClusterView;
 use crate::observed::host::DataDir;
 use crate::observed::marker::Generation;
 
@@ -15,14 +15,14 @@ pub(super) struct Leaving {
     /// Hosts to clean, with the member that has to be removed before.
     pub hosts: BTreeMap<String, Option<MemberId>>,
     /// Names of hosts that cannot be looked at: whoever deleted them from the file has said that they are gone (Q9).
-    pub gone: BTreeSet<String>,
+    pub gone: BTreeMap<String, String>,
 }
 
 /// Finds them.
-pub(super) fn leaving(inputs: &Inputs<'_>, generation: &Generation) -> Leaving {
+pub(super) fn leaving(inputs: &Inputs<'_>, view: &ClusterView, generation: &Generation) -> Leaving {
     let mut leaving = Leaving {
         hosts: BTreeMap::new(),
-        gone: BTreeSet::new(),
+        gone: BTreeMap::new(),
     };
     let named: BTreeSet<&String> = inputs.desired.nodes.iter().map(|node| &node.name).collect();
     for (name, state) in &inputs.observed.hosts {
@@ -30,8 +30,9 @@ pub(super) fn leaving(inputs: &Inputs<'_>, generation: &Generation) -> Leaving {
             continue;
         }
         match state {
-            HostState::Unknown(_) => {
-                leaving.gone.insert(name.clone());
+            HostState::Unknown(unknown) => {
+                let why = unknown.detail().to_owned();
+                leaving.gone.insert(name.clone(), why);
             }
             HostState::Known(facts) => {
                 let Some(marker) = facts.marker.get().filter(|marker| {
@@ -40,9 +41,14 @@ pub(super) fn leaving(inputs: &Inputs<'_>, generation: &Generation) -> Leaving {
                 }) else {
                     continue;
                 };
+                // One that was added and has never started is known by its address alone.
+                let by_url = marker.peer_url.as_ref().and_then(|url| {
+                    let mut members = view.members.iter();
+                    members.find(|member| member.peer_urls.contains(url))
+                });
                 let member = match &facts.data {
                     DataDir::Wal(wal) => Some(wal.member_id),
-                    _ => marker.member_id,
+                    _ => marker.member_id.or(by_url.map(|member| member.id)),
                 };
                 leaving.hosts.insert(name.clone(), member);
             }
@@ -52,22 +58,47 @@ pub(super) fn leaving(inputs: &Inputs<'_>, generation: &Generation) -> Leaving {
 }
 
 impl Leaving {
+    /// All of them.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.hosts.keys().chain(self.gone.keys())
+    }
+
+    /// Those that need not be known any more once the plan is done: hosts that it cleans, and hosts that are gone once
+    /// none of the members that should leave stays: nobody can tell whose it is then.
+    pub fn settled(&self, draft: &mut Draft, view: &ClusterView, stay: usize) -> BTreeSet<String> {
+        let mut settled: BTreeSet<String> = draft
+            .actions
+            .iter()
+            .filter(|action| matches!(action.kind, ActionKind::Clean(_)))
+            .filter_map(|action| action.node.clone())
+            .collect();
+        if view.members.is_empty() || stay > 0 {
+            return settled;
+        }
+        for (name, why) in &self.gone {
+            draft.warnings.push(format!(
+                "{name}: its host cannot be looked at ({why}) and is not cleaned. Should it come back, its member ends \
+                 by itself; take etcd and /etc/quorate off it by hand"
+            ));
+            settled.insert(name.clone());
+        }
+        settled
+    }
+
     /// Plans the cleaning of each host whose member goes or has gone. `removals` are the planned ones by member.
     pub(super) fn clean(
         &self,
         inputs: &Inputs<'_>,
         draft: &mut Draft,
-        roster: &Roster,
+        view: &ClusterView,
         removals: &BTreeMap<MemberId, ActionId>,
     ) {
         for (name, member) in &self.hosts {
             let needs = match member.and_then(|id| removals.get(&id)) {
                 Some(removal) => BTreeSet::from([removal.clone()]),
-                // Its member stays for now, and so does everything on the host.
-                None if roster
-                    .leavers
-                    .iter()
-                    .any(|leaver| Some(leaver.member) == *member || leaver.name == *name) =>
+                // Its member stays for now, or nobody can say whether it has gone, and so does everything on the host.
+                None if member
+                    .is_some_and(|id| view.member(id).is_some() || view.members.is_empty()) =>
                 {
                     continue;
                 }
@@ -79,15 +110,37 @@ impl Leaving {
             let Some(marker) = facts.marker.get() else {
                 continue;
             };
+            if member.is_none() && facts.data != DataDir::Empty {
+                draft.block(
+                    Some(name),
+                    "the cluster file does not name it any more, and nobody can say whose data it holds",
+                    "move that data away by hand if it is not needed, and plan again",
+                );
+                continue;
+            }
             let from = draft.actions.len();
             destroy::host(inputs, draft, name, facts, marker);
             for action in &mut draft.actions[from..] {
                 action.needs.extend(needs.iter().cloned());
                 action.because = vec!["the cluster file does not name it any more".into()];
-                if let ActionKind::SetAside(set_aside) = &mut action.kind {
-                    set_aside.member = *member;
+                match &mut action.kind {
+                    ActionKind::SetAside(set_aside) => set_aside.member = *member,
+                    ActionKind::Stop(stop) => stop.member = *member,
+                    _ => {}
                 }
             }
+            if facts.data == DataDir::Empty && member.is_none() {
+                without_set_aside(draft, name);
+            }
         }
+    }
+}
+
+/// On a host that has never had a member there is no data, and nobody could say whose it is.
+fn without_set_aside(draft: &mut Draft, node: &str) {
+    let id = ActionId::of_node(node, "set-aside");
+    draft.actions.retain(|action| action.id != id);
+    for action in &mut draft.actions {
+        action.needs.remove(&id);
     }
 }

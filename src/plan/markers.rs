@@ -8,7 +8,7 @@ use crate::desired::model::{Desired, Install};
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::observed::host::FileFact;
 use crate::observed::marker::{Generation, Marker, MarkerState, OwnedFile, SshAddress, VERSION};
-use crate::observed::{Observed, Table};
+use crate::observed::{Observed, Table, former};
 
 /// The marker that belongs on a host once everything is as it should be.
 pub(super) fn settled(
@@ -117,26 +117,41 @@ impl Addresses {
     }
 }
 
-/// Keeps, beside the nodes of the file, those that an earlier file named and that still bear something of ours.
+/// Keeps, beside the nodes of the file, those that an earlier file named, or named elsewhere, and that still bear
+/// something of ours.
 fn keep(
     file: &Table<SshAddress>,
     old: &Table<SshAddress>,
     observed: &Observed,
     leaving: &BTreeSet<String>,
 ) -> Table<SshAddress> {
-    let hosts: BTreeSet<&str> = file.values().map(|address| address.host.as_str()).collect();
+    let hosts: BTreeSet<_> = file.values().map(SshAddress::place).collect();
     let mut addresses = (**file).clone();
-    for (name, address) in old {
+    for (name, address) in beside(file, old) {
         let is_clean = observed
-            .facts(name)
+            .facts(&name)
             .is_some_and(|facts| matches!(facts.marker, MarkerState::Absent));
-        if !is_clean && !leaving.contains(name) && !hosts.contains(address.host.as_str()) {
-            addresses
-                .entry(name.clone())
-                .or_insert_with(|| address.clone());
+        if !is_clean
+            && !leaving.contains(&name)
+            && !observed.aliases.contains(&name)
+            && !hosts.contains(&address.place())
+        {
+            addresses.insert(name, address);
         }
     }
     addresses.into()
+}
+
+/// Rows of an older table that a newer one does not have: a node that has moved has its former host there.
+fn beside(newer: &Table<SshAddress>, older: &Table<SshAddress>) -> BTreeMap<String, SshAddress> {
+    older
+        .iter()
+        .filter_map(|(name, address)| match newer.get(name) {
+            None => Some((name.clone(), address.clone())),
+            Some(same) if same.place() == address.place() => None,
+            Some(_) => Some((former(name, &address.host), address.clone())),
+        })
+        .collect()
 }
 
 /// The marker that is written before a change: what is there now stays named until the change is done.
@@ -166,7 +181,17 @@ pub(super) fn ahead(host: &Host<'_>, settled: &Marker) -> Marker {
     marker.files.extend(gone);
     // A host that is on its way out is known until it is clean.
     if let Some(old) = host.facts.marker.get() {
-        marker.addresses = marker.addresses.with(&old.addresses);
+        // Until the change is done, what has been there is: whose data it is, and where.
+        marker.member_id = marker.member_id.or(old.member_id);
+        marker.data_dir.clone_from(&old.data_dir);
+        marker.wal_dir.clone_from(&old.wal_dir);
+        marker.filesystem.clone_from(&old.filesystem);
+    }
+    if let Some(old) = host.facts.marker.get()
+        && old.addresses != marker.addresses
+    {
+        let leaving: Table<SshAddress> = beside(&marker.addresses, &old.addresses).into();
+        marker.addresses = marker.addresses.with(&leaving);
     }
     marker
 }

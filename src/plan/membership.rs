@@ -2,14 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::converge::Known;
 use super::host::Host;
 use super::{Draft, Inputs};
 use crate::etcd::id::{ClusterId, MemberId};
-use crate::observed::HostState;
-use crate::observed::etcd::{ClusterView, Member};
+use crate::observed::etcd::{ClusterView, EtcdState, Member};
 use crate::observed::host::DataDir;
 use crate::observed::marker::{Marker, MarkerState};
+use crate::observed::{HostState, Observed};
 use crate::runtime;
+
+/// Restarts by systemd after which a learner that does not answer will not come.
+const STUCK_RESTARTS: u32 = 3;
 
 /// What a node is to the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,16 +54,16 @@ pub(super) fn roster(
     draft: &mut Draft,
     hosts: &BTreeMap<&str, Host<'_>>,
     view: &ClusterView,
-    cluster: ClusterId,
+    known: &Known,
 ) -> Roster {
-    let listing = Listing::of(view);
+    let cluster = known.cluster_id;
+    let listing = Listing::of(inputs, view);
     let bearers = bearers(inputs, cluster);
     let mut roster = Roster::default();
     let mut taken: BTreeSet<MemberId> = BTreeSet::new();
     for node in &inputs.desired.nodes {
         let peer_url = runtime::peer_url(inputs.desired, node);
-        let by_url = listing.by_url.get(peer_url.as_str()).copied();
-        let listed = by_url.or_else(|| listing.by_name.get(node.name.as_str()).copied());
+        let listed = listing.member_of(&node.name, &peer_url);
         let seat = match inputs.observed.hosts.get(&node.name) {
             Some(HostState::Unknown(unknown)) => {
                 draft.block(
@@ -85,8 +89,9 @@ pub(super) fn roster(
                     let seat = Seating {
                         host,
                         view,
-                        by_url,
-                        cluster,
+                        listing: &listing,
+                        observed: inputs.observed,
+                        known,
                         bearers: &bearers,
                         replace: inputs.intent.goal.replaces(&node.name),
                     }
@@ -96,7 +101,10 @@ pub(super) fn roster(
                 }
             },
         };
-        taken.extend(listed.map(|member| member.id));
+        // A node that moves to a blank host leaves its member behind.
+        if seat != (Seat::Vacant { failed: None }) {
+            taken.extend(listed.map(|member| member.id));
+        }
         taken.extend(match seat {
             Seat::Member(member) | Seat::Learner { member, .. } => Some(member),
             Seat::Vacant { failed } => failed,
@@ -161,23 +169,65 @@ fn leaver(member: &Member) -> Leaver {
     }
 }
 
-/// The members by peer URL, which is unique, and by name.
-#[derive(Default)]
+/// Members and nodes, to be looked up.
 struct Listing<'a> {
+    /// Members by peer URL, which is unique.
     by_url: BTreeMap<&'a str, &'a Member>,
     by_name: BTreeMap<&'a str, &'a Member>,
+    /// Nodes of the file by the peer URL that they are to have.
+    nodes: BTreeMap<String, &'a str>,
+    /// Nodes whose hosts hold the data of a member.
+    holders: BTreeMap<MemberId, Vec<&'a str>>,
 }
 
 impl<'a> Listing<'a> {
-    fn of(view: &'a ClusterView) -> Self {
-        let mut listing = Self::default();
+    fn of(inputs: &Inputs<'a>, view: &'a ClusterView) -> Self {
+        let mut listing = Self {
+            by_url: BTreeMap::new(),
+            by_name: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            holders: BTreeMap::new(),
+        };
         for member in &view.members {
             listing.by_name.entry(&member.name).or_insert(member);
             for url in &member.peer_urls {
                 listing.by_url.entry(url).or_insert(member);
             }
         }
+        for node in &inputs.desired.nodes {
+            let url = runtime::peer_url(inputs.desired, node);
+            listing.nodes.insert(url, &node.name);
+            let data = inputs.observed.facts(&node.name).map(|facts| &facts.data);
+            if let Some(DataDir::Wal(wal)) = data {
+                listing
+                    .holders
+                    .entry(wal.member_id)
+                    .or_default()
+                    .push(&node.name);
+            }
+        }
         listing
+    }
+
+    /// The member of a node: by the peer URL that it is to have, else by name.
+    fn member_of(&self, node: &str, peer_url: &str) -> Option<&'a Member> {
+        let by_url = self.by_url.get(peer_url);
+        by_url.or_else(|| self.by_name.get(node)).copied()
+    }
+
+    /// Another node than this one that the member belongs to, or whose host holds its data as well: a disk or a virtual
+    /// machine that was copied.
+    fn also_of(&self, here: &str, member: &Member) -> Option<&'a str> {
+        let mut urls = member.peer_urls.iter();
+        let owner = urls.find_map(|url| self.nodes.get(url).copied());
+        let owner = owner.or_else(|| {
+            let mut nodes = self.nodes.values().copied();
+            nodes.find(|node| *node == member.name)
+        });
+        let mut holders = self.holders.get(&member.id).into_iter().flatten().copied();
+        owner
+            .filter(|node| *node != here)
+            .or_else(|| holders.find(|node| *node != here))
     }
 }
 
@@ -205,9 +255,9 @@ fn is_known(inputs: &Inputs<'_>, member: &Member, cluster: ClusterId) -> bool {
 struct Seating<'a> {
     host: &'a Host<'a>,
     view: &'a ClusterView,
-    /// The member at its peer URL.
-    by_url: Option<&'a Member>,
-    cluster: ClusterId,
+    listing: &'a Listing<'a>,
+    observed: &'a Observed,
+    known: &'a Known,
     /// Hosts that bear the cluster's marker.
     bearers: &'a str,
     /// The operator gave up its member.
@@ -236,25 +286,19 @@ impl Seating<'_> {
             );
         }
         let marker = facts.marker.get();
-        if let Some(marker) = marker {
-            let places = |data: &str, wal: Option<&String>| match wal {
-                Some(wal) => format!("{data} and {wal}"),
-                None => data.to_owned(),
-            };
-            let is = places(&marker.data_dir, marker.wal_dir.as_ref());
-            let wanted = places(data_dir, host.layout.wal_dir.as_ref());
-            if is != wanted {
-                return self.block(
-                    draft,
-                    format!("the cluster file moves its data from {is} to {wanted}"),
-                    "this version does not move the data of a living member: set data_dir and wal_dir back",
-                );
-            }
+        if let Some(marker) = marker
+            && let Some(seat) = self.another_cluster(draft, marker)
+        {
+            return seat;
         }
-        let by_url = self.by_url;
+        let by_url = self
+            .listing
+            .by_url
+            .get(host.layout.peer_url.as_str())
+            .copied();
         let waiting = by_url.filter(|member| member.is_learner && member.name.is_empty());
         match &facts.data {
-            DataDir::Wal(wal) if wal.cluster_id != self.cluster => self.block(
+            DataDir::Wal(wal) if wal.cluster_id != self.known.cluster_id => self.block(
                 draft,
                 format!(
                     "{data_dir} holds the data of member {} of another cluster, {}",
@@ -278,8 +322,24 @@ impl Seating<'_> {
                 }
                 self.with_data(draft, wal.member_id)
             }
-            // Its member was removed: the data is stale, and nothing can be lost with it.
-            DataDir::Wal(_) => self.vacant(draft, by_url, waiting),
+            DataDir::Wal(wal) => {
+                let other = marker.and_then(|marker| marker.member_id);
+                match other.filter(|id| *id != wal.member_id && self.is_listed(*id)) {
+                    // Missing is not lost until the operator says so (Q10).
+                    Some(other) if !self.replace => self.block(
+                        draft,
+                        format!(
+                            "{data_dir} holds the data of member {}, which was removed, and not of {other}, which \
+                             belongs there: another disk may be mounted",
+                            wal.member_id
+                        ),
+                        "put the right disk in; if its data is lost, say so with --replace and the name of the node",
+                    ),
+                    Some(other) => self.given_up(draft, other, by_url, waiting),
+                    // Its member was removed: the data is stale, and nothing can be lost with it.
+                    None => self.vacant(draft, by_url, waiting),
+                }
+            }
             DataDir::Unreadable(error) => {
                 let given_up = self.replace
                     || marker
@@ -302,33 +362,113 @@ impl Seating<'_> {
         }
     }
 
+    /// A marker of another cluster: its host is not taken (Q8).
+    fn another_cluster(&self, draft: &mut Draft, marker: &Marker) -> Option<Seat> {
+        let ours = &self.host.desired.cluster.name;
+        let reason = if marker.cluster != *ours {
+            format!("the host belongs to cluster {}", marker.cluster)
+        } else if marker.generation.nonce != self.known.generation.nonce {
+            format!(
+                "the host belongs to another generation of {ours}, bootstrapped with token {}",
+                marker.generation.token
+            )
+        } else {
+            return None;
+        };
+        Some(self.block(
+            draft,
+            reason,
+            "finish an interrupted destroy of that cluster with its own file, or give the node another host",
+        ))
+    }
+
+    fn copied(&self, draft: &mut Draft, member: &Member, other: &str) -> Seat {
+        self.block(
+            draft,
+            format!(
+                "{} or its marker is that of member {}, which is {other}'s: it was copied, or two nodes change places",
+                self.host.layout.data_dir, member.id
+            ),
+            "two members with one identity ruin the cluster: stop etcd on the copy and remove its data and \
+             /etc/quorate; let one node change its address at a time",
+        )
+    }
+
     fn with_data(&self, draft: &mut Draft, member: MemberId) -> Seat {
+        let Some(listed) = self.view.member(member) else {
+            return Seat::Member(member);
+        };
+        if let Some(other) = self.listing.also_of(&self.host.node.name, listed) {
+            return self.copied(draft, listed, other);
+        }
         if self.replace {
             return Seat::Vacant {
                 failed: Some(member),
             };
         }
-        let Some(listed) = self.view.member(member) else {
-            return Seat::Member(member);
-        };
-        if listed.peer_urls != [self.host.layout.peer_url.clone()] {
-            return self.block(
-                draft,
-                format!(
-                    "its peer URL is {}, the cluster file asks for {}",
-                    listed.peer_urls.join(","),
-                    self.host.layout.peer_url
-                ),
-                "this version does not change the peer URL of a living member: set the cluster file back",
-            );
-        }
-        if listed.is_learner {
-            Seat::Learner {
-                member,
-                has_data: true,
+        let url = &self.host.layout.peer_url;
+        if listed.peer_urls != [url.clone()] {
+            let scheme = |url: &str| url.split("://").next().unwrap_or_default().to_owned();
+            if listed
+                .peer_urls
+                .iter()
+                .any(|old| scheme(old) != scheme(url))
+            {
+                return self.block(
+                    draft,
+                    format!(
+                        "its peer URL is {}, the cluster file asks for {url}",
+                        listed.peer_urls.join(",")
+                    ),
+                    "this version does not change the TLS modes of a living member: set the cluster file back to \
+                     what runs",
+                );
             }
-        } else {
-            Seat::Member(member)
+            if listed.is_learner {
+                return self.block(
+                    draft,
+                    format!(
+                        "it is a learner at {}, and some versions of etcd give it a vote when its address changes",
+                        listed.peer_urls.join(",")
+                    ),
+                    "set the address back until it has its vote, or say --replace and the name of the node",
+                );
+            }
+        }
+        if !listed.is_learner {
+            return Seat::Member(member);
+        }
+        let unit = &self.host.facts.unit;
+        let is_stuck = !matches!(self.host.facts.etcd, EtcdState::Answered(_))
+            && (unit.active == "failed" || unit.restarts >= STUCK_RESTARTS);
+        if is_stuck {
+            // A learner that cannot finish goes before anything else, and comes back as a new one (Q3).
+            return Seat::Vacant {
+                failed: Some(member),
+            };
+        }
+        Seat::Learner {
+            member,
+            has_data: true,
+        }
+    }
+
+    /// The operator gave up the member that the marker names.
+    fn given_up(
+        &self,
+        draft: &mut Draft,
+        member: MemberId,
+        by_url: Option<&Member>,
+        waiting: Option<&Member>,
+    ) -> Seat {
+        let Some(listed) = self.view.member(member) else {
+            return self.vacant(draft, by_url, waiting);
+        };
+        match self.listing.also_of(&self.host.node.name, listed) {
+            Some(other) => self.copied(draft, listed, other),
+            None => Seat::Vacant {
+                failed: Some(member),
+            },
         }
     }
 
@@ -340,7 +480,8 @@ impl Seating<'_> {
     ) -> Seat {
         let (host, facts) = (self.host, self.host.facts);
         if let Some(marker) = facts.marker.get() {
-            let moved = marker.filesystem != facts.filesystem.uuid;
+            let same_place = marker.data_dir == host.layout.data_dir;
+            let moved = same_place && marker.filesystem != facts.filesystem.uuid;
             // Somebody's vote is at stake: missing is not lost until the operator says so (Q10).
             let at_stake = by_url.is_some_and(|member| !member.is_learner);
             let had_data = marker
@@ -361,8 +502,11 @@ impl Seating<'_> {
                     "mount it, and plan again; if the data is lost, say so with --replace and the name of the node",
                 );
             }
-            if let Some(id) = marker.member_id.filter(|id| self.is_listed(*id)) {
-                return Seat::Vacant { failed: Some(id) };
+            if let Some(id) = marker
+                .member_id
+                .filter(|id| self.view.member(*id).is_some())
+            {
+                return self.given_up(draft, id, by_url, waiting);
             }
         }
         self.vacant(draft, by_url, waiting)
@@ -375,7 +519,7 @@ impl Seating<'_> {
                 draft,
                 format!(
                     "it is not a member, and no member of cluster {}, which {} bears, could say who is",
-                    self.cluster, self.bearers
+                    self.known.cluster_id, self.bearers
                 ),
                 "make a majority of the members reachable and healthy, and plan again; where that cluster is what a \
                  destroy has left, `quorate destroy` first",
@@ -403,23 +547,38 @@ impl Seating<'_> {
                 failed: Some(member.id),
             };
         }
-        let elsewhere = self
-            .view
-            .members
-            .iter()
-            .find(|member| member.name == self.host.node.name);
-        if let Some(member) = elsewhere {
-            return self.block(
-                draft,
-                format!(
-                    "it moves from {} to {}",
-                    member.peer_urls.join(","),
-                    self.host.layout.peer_url
-                ),
-                "this version does not move a node under its own name: name the new node otherwise and take the old \
-                 one out, and the new member joins before the old one leaves",
-            );
+        let elsewhere = self.listing.by_name.get(self.host.node.name.as_str());
+        let Some(member) = elsewhere.copied() else {
+            return Seat::Vacant { failed: None };
+        };
+        // Its former host is cleaned when the new member has its vote and the old one is gone (Q18).
+        if self.former_host_of(member) {
+            return Seat::Vacant { failed: None };
         }
-        Seat::Vacant { failed: None }
+        if self.replace {
+            return Seat::Vacant {
+                failed: Some(member.id),
+            };
+        }
+        self.block(
+            draft,
+            format!(
+                "it moves from {} to {}, and the host that it was on cannot be looked at",
+                member.peer_urls.join(","),
+                self.host.layout.peer_url
+            ),
+            "make that host reachable where it was and plan again: the new member joins before the old one leaves; if \
+             it is gone for ever, say --replace and the name of the node",
+        )
+    }
+
+    /// Whether the host that this node was on is known, with the data of its member.
+    fn former_host_of(&self, member: &Member) -> bool {
+        let node = &self.host.node.name;
+        let mut known = self.observed.known();
+        known.any(|(name, facts)| {
+            name.split_once('@').is_some_and(|(of, _)| of == node)
+                && matches!(&facts.data, DataDir::Wal(wal) if wal.member_id == member.id)
+        })
     }
 }

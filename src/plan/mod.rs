@@ -10,8 +10,10 @@ mod host;
 mod join;
 mod leave;
 mod markers;
+mod member;
 mod membership;
 pub mod model;
+mod moves;
 mod refusal;
 mod restarts;
 mod steps;
@@ -37,7 +39,7 @@ pub(crate) struct Inputs<'a> {
 }
 
 /// What the planning steps write.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Draft {
     pub actions: Vec<Action>,
     pub blocked: Vec<Blocked>,

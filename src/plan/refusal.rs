@@ -55,14 +55,8 @@ pub(super) fn version_change(host: &Host<'_>) -> Option<Blocked> {
     })
 }
 
-/// Options by which members and clients find each other, or a member its data. Changing one in a living cluster takes
-/// phases of its own (Q14, Q15), not a restart.
-const IDENTITY: [&str; 13] = [
-    "ETCD_NAME",
-    "ETCD_DATA_DIR",
-    "ETCD_WAL_DIR",
-    "ETCD_LISTEN_PEER_URLS",
-    "ETCD_ADVERTISE_CLIENT_URLS",
+/// Options of transport security. Changing them in a living cluster takes phases of their own (Q15), not a restart.
+const TLS: [&str; 8] = [
     "ETCD_CERT_FILE",
     "ETCD_KEY_FILE",
     "ETCD_TRUSTED_CA_FILE",
@@ -73,8 +67,8 @@ const IDENTITY: [&str; 13] = [
     "ETCD_PEER_CLIENT_CERT_AUTH",
 ];
 
-/// The cluster file asks for another name, address, port, directory or transport security than the member has.
-pub(super) fn identity_change(host: &Host<'_>) -> Option<Blocked> {
+/// The cluster file asks for another transport security than the member has.
+pub(super) fn tls_change(host: &Host<'_>) -> Option<Blocked> {
     let (path, text) = host
         .layout
         .files
@@ -106,7 +100,7 @@ pub(super) fn identity_change(host: &Host<'_>) -> Option<Blocked> {
         (None, Some(text)) => crate::runtime::parse_environment(text),
         (None, None) => return None,
     };
-    let changed = IDENTITY.iter().find_map(|variable| {
+    let changed = TLS.iter().find_map(|variable| {
         let (is, wanted) = (
             current.get(*variable),
             host.layout.environment.get(*variable),
@@ -119,8 +113,7 @@ pub(super) fn identity_change(host: &Host<'_>) -> Option<Blocked> {
     Some(Blocked {
         node: Some(host.node.name.clone()),
         reason: format!("the cluster file changes {changed}"),
-        remedy: "this version does not change names, addresses, directories or TLS modes of a living member: \
-                 set the cluster file back to what runs"
+        remedy: "this version does not change the TLS modes of a living member: set the cluster file back to what runs"
             .into(),
     })
 }

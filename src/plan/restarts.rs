@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use super::Draft;
 use super::host::{Differences, FileDifference, Host};
-use crate::action::{ActionId, ActionKind};
+use super::member::First;
+use super::steps::Changes;
+use crate::action::restart::Restart;
+use crate::action::{Action, ActionId, ActionKind, Margin};
 use crate::etcd::id::MemberId;
 use crate::observed::etcd::ClusterView;
 use crate::observed::host::FileFact;
@@ -113,18 +116,20 @@ pub(super) fn restart_reasons(
 }
 
 /// A member that listens elsewhere than the membership says looks healthy over the links of the others, until too many
-/// do: while file and membership differ, no member is restarted.
-pub(super) fn no_restarts(draft: &mut Draft) {
+/// do: while file and membership differ, no member is restarted, save those whose restart mends that.
+pub(super) fn no_restarts(draft: &mut Draft, first: &First, changes: &Changes) {
     let nodes: BTreeSet<String> = draft
         .actions
         .iter()
-        .filter(|action| matches!(action.kind, ActionKind::Restart(_)))
+        .filter(|action| {
+            restart_of(action).is_some_and(|restart| !first.mending.contains(&restart.member))
+        })
         .filter_map(|action| action.node.clone())
         .collect();
     for node in nodes {
-        draft
-            .actions
-            .retain(|action| action.node.as_ref() != Some(&node));
+        draft.actions.retain(|action| {
+            action.node.as_ref() != Some(&node) || changes.steps.contains(&action.id)
+        });
         draft.block(
             Some(&node),
             "its restart waits until the membership is that of the cluster file",
@@ -133,78 +138,140 @@ pub(super) fn no_restarts(draft: &mut Draft) {
     }
 }
 
-/// Dead members start before anything is restarted; a restart that would take the quorum is blocked.
-/// They come after the changes of the membership, whose last step is `after`.
-pub(super) fn order_restarts(
-    draft: &mut Draft,
-    view: &ClusterView,
-    starting: &[MemberId],
-    after: &BTreeSet<ActionId>,
-) {
-    let starts: BTreeSet<ActionId> = draft
-        .actions
+fn restart_of(action: &Action) -> Option<&Restart> {
+    match &action.kind {
+        ActionKind::Restart(restart) => Some(restart),
+        _ => None,
+    }
+}
+
+fn ids<'a>(
+    actions: &'a [Action],
+    wanted: impl Fn(&Action) -> bool + 'a,
+) -> impl Iterator<Item = ActionId> + 'a {
+    actions
         .iter()
-        .filter(|action| matches!(action.kind, ActionKind::Start(_)))
+        .filter(move |action| wanted(action))
         .map(|action| action.id.clone())
-        .collect();
-    // Whoever is ready first would go first: only when all can go is there a choice, and the leader goes last (Q5).
-    let restarted: BTreeSet<&String> = draft
-        .actions
-        .iter()
-        .filter(|action| matches!(action.kind, ActionKind::Restart(_)))
-        .filter_map(|action| action.node.as_ref())
-        .collect();
-    let staged: BTreeSet<ActionId> = draft
-        .actions
-        .iter()
-        .filter(|action| {
-            action
-                .node
-                .as_ref()
-                .is_some_and(|node| restarted.contains(node))
+}
+
+/// The order of restarts: dead members start and half-way ones are mended before the membership changes, all others are
+/// restarted after it.
+pub(super) struct Restarts<'a> {
+    pub view: &'a ClusterView,
+    pub first: &'a First,
+}
+
+impl Restarts<'_> {
+    fn mends(&self, action: &Action) -> bool {
+        restart_of(action).is_some_and(|restart| self.first.mending.contains(&restart.member))
+    }
+
+    /// Orders what comes before all else, and names it.
+    pub fn mend(&self, draft: &mut Draft) -> BTreeSet<ActionId> {
+        let starts: BTreeSet<ActionId> = ids(&draft.actions, |action| {
+            matches!(action.kind, ActionKind::Start(_))
         })
-        .filter(|action| !matches!(action.kind, ActionKind::Restart(_) | ActionKind::Record(_)))
-        .map(|action| action.id.clone())
         .collect();
-    let mut refused: Vec<(String, String, String)> = Vec::new();
-    for action in &mut draft.actions {
-        let ActionKind::Restart(restart) = &action.kind else {
-            continue;
-        };
-        action.needs.extend(starts.iter().cloned());
-        action.needs.extend(staged.iter().cloned());
-        action.needs.extend(after.iter().cloned());
-        match safety::may_stop(view, restart.member, starting, restart.allow_downtime) {
-            Ok(margin) => action.margin = Some(margin),
-            Err(refusal) => {
-                let remedy = match refusal {
-                    safety::Unsafe::TooSmall(_) => {
-                        "accept the interruption with --allow-downtime, or grow the cluster to three members"
+        let verdicts: Vec<_> = draft
+            .actions
+            .iter_mut()
+            .filter(|action| self.mends(action))
+            .filter_map(|action| {
+                action.needs.extend(starts.iter().cloned());
+                let restart = restart_of(action)?;
+                let (member, allowed) = (restart.member, restart.allow_downtime);
+                let verdict = safety::may_stop(self.view, member, &self.first.starting, allowed);
+                Some(judged(action, verdict))
+            })
+            .collect();
+        refuse(draft, verdicts, &BTreeSet::new());
+        let mended = ids(&draft.actions, |action| self.mends(action));
+        starts.iter().cloned().chain(mended).collect()
+    }
+
+    /// Orders all others. A restart that would take the quorum is blocked.
+    pub fn order(&self, draft: &mut Draft, changes: &Changes) {
+        let others = |action: &Action| restart_of(action).is_some() && !self.mends(action);
+        let mended = ids(&draft.actions, |action| {
+            self.mends(action) || matches!(action.kind, ActionKind::Start(_))
+        });
+        let before: BTreeSet<ActionId> = mended.chain(changes.last.iter().cloned()).collect();
+        // Whoever is ready first would go first: only when all can go is there a choice, and the leader goes last (Q5).
+        let restarted: BTreeSet<&String> = draft
+            .actions
+            .iter()
+            .filter(|action| others(action))
+            .filter_map(|action| action.node.as_ref())
+            .collect();
+        let staged: BTreeSet<ActionId> = ids(&draft.actions, |action| {
+            let here = action.node.as_ref();
+            here.is_some_and(|node| restarted.contains(node))
+                && !matches!(action.kind, ActionKind::Restart(_) | ActionKind::Record(_))
+                && !changes.steps.contains(&action.id)
+        })
+        .collect();
+        let verdicts: Vec<_> = draft
+            .actions
+            .iter_mut()
+            .filter(|action| others(action))
+            .filter_map(|action| {
+                action.needs.extend(before.iter().cloned());
+                action.needs.extend(staged.iter().cloned());
+                let restart = restart_of(action)?;
+                let (member, allowed) = (restart.member, restart.allow_downtime);
+                let verdict = match &changes.forecast {
+                    Some(forecast) => forecast.may_stop(member, allowed),
+                    None => {
+                        let back: Vec<MemberId> = self.first.back().collect();
+                        safety::may_stop(self.view, member, &back, allowed)
                     }
-                    _ => "repair the other members first, and plan again",
                 };
-                let node = action.node.clone().unwrap_or_default();
-                refused.push((
-                    node,
-                    format!("{} cannot be restarted: {refusal}", restart.unit),
-                    remedy.into(),
-                ));
-            }
+                Some(judged(action, verdict))
+            })
+            .collect();
+        refuse(draft, verdicts, &changes.steps);
+        let left: BTreeSet<ActionId> = ids(&draft.actions, |_| true).collect();
+        for action in &mut draft.actions {
+            action.needs.retain(|need| left.contains(need));
         }
     }
-    for (node, reason, remedy) in refused {
+}
+
+/// A node whose restart is refused, with reason and remedy.
+type Refused = (String, String, &'static str);
+
+fn judged(action: &mut Action, verdict: Result<Margin, safety::Unsafe>) -> Option<Refused> {
+    let refusal = match verdict {
+        Ok(margin) => {
+            action.margin = Some(margin);
+            return None;
+        }
+        Err(refusal) => refusal,
+    };
+    let remedy = match refusal {
+        safety::Unsafe::TooSmall(_) => {
+            "accept the interruption with --allow-downtime, or grow the cluster to three members"
+        }
+        _ => "repair the other members first, and plan again",
+    };
+    let unit = restart_of(action).map(|restart| restart.unit.clone());
+    Some((
+        action.node.clone().unwrap_or_default(),
+        format!(
+            "{} cannot be restarted: {refusal}",
+            unit.unwrap_or_default()
+        ),
+        remedy,
+    ))
+}
+
+fn refuse(draft: &mut Draft, verdicts: Vec<Option<Refused>>, steps: &BTreeSet<ActionId>) {
+    for (node, reason, remedy) in verdicts.into_iter().flatten() {
         // Without its restart a host is left alone: half a change would come to life at the next crash (Q15).
         draft
             .actions
-            .retain(|action| action.node.as_deref() != Some(&node));
+            .retain(|action| action.node.as_deref() != Some(&node) || steps.contains(&action.id));
         draft.block(Some(&node), reason, remedy);
-    }
-    let left: BTreeSet<ActionId> = draft
-        .actions
-        .iter()
-        .map(|action| action.id.clone())
-        .collect();
-    for action in &mut draft.actions {
-        action.needs.retain(|need| left.contains(need));
     }
 }

@@ -11,21 +11,23 @@ use crate::action::snapshot::Snapshot;
 use crate::action::{Action, ActionId, ActionKind, Margin};
 use crate::etcd::id::MemberId;
 use crate::observed::etcd::ClusterView;
-use crate::safety::{self, quorum};
+use crate::safety::{self, Unsafe, quorum};
 
 /// What the steps amount to.
 #[derive(Default)]
 pub(super) struct Changes {
     /// Planned removals by member.
     pub removals: BTreeMap<MemberId, ActionId>,
+    /// The steps.
+    pub steps: BTreeSet<ActionId>,
     /// The last step, or what the steps would have waited for.
     pub last: BTreeSet<ActionId>,
-    /// Whether there is any.
-    pub any: bool,
+    /// Voters as they will be after them; `None` where there is no step.
+    pub forecast: Option<Forecast>,
 }
 
 /// Voters as they will be after the steps so far.
-struct Forecast {
+pub(super) struct Forecast {
     voters: BTreeSet<MemberId>,
     healthy: BTreeSet<MemberId>,
     /// Voters that joined on the way: healthy, or the plan does not get that far.
@@ -42,6 +44,15 @@ impl Forecast {
     fn all_healthy(&self) -> bool {
         self.healthy() == self.voters()
     }
+    /// Q1, for a member that is restarted when all steps are done.
+    pub fn may_stop(&self, member: MemberId, allow_downtime: bool) -> Result<Margin, Unsafe> {
+        let lives = self.healthy.contains(&member);
+        let is_voter = self.voters.contains(&member);
+        let during = self.healthy() - usize::from(lives);
+        let margin = self.margin(during, quorum(self.voters()));
+        safety::may_stop_at(margin, !is_voter && self.joined == 0, allow_downtime)
+    }
+
     fn margin(&self, during: usize, needs: usize) -> Margin {
         Margin {
             voters: self.voters(),
@@ -100,8 +111,15 @@ pub(super) fn plan(
             false
         }
     };
-    steps.changes.last.clone_from(&steps.before);
-    (steps.changes, finished)
+    let Steps {
+        mut changes,
+        before,
+        forecast,
+        ..
+    } = steps;
+    changes.last = before;
+    changes.forecast = (!changes.steps.is_empty()).then_some(forecast);
+    (changes, finished)
 }
 
 /// The margin around a promotion: one vote more, and perhaps one more needed.
@@ -195,14 +213,16 @@ impl Steps<'_> {
         failed: &[(MemberId, String)],
         joining: usize,
     ) -> Result<(), Stop> {
-        let going = failed.len()
+        let is_voter = |(id, _): &&(MemberId, String)| self.forecast.voters.contains(id);
+        let going = failed.iter().filter(is_voter).count()
             + roster
                 .leavers
                 .iter()
                 .filter(|leaver| !leaver.learner)
                 .count();
         let voters = self.forecast.voters.len();
-        if going > 0 && joining > 0 && voters - going.min(voters) < quorum(voters) {
+        // Of one or two, one at a time can only be half of them.
+        if going > 1.max(voters / 2) && joining > 0 {
             return Err(Stop(
                 format!(
                     "{going} of {voters} voters would be replaced in one edit, a majority of them"
@@ -215,8 +235,8 @@ impl Steps<'_> {
 
     fn push(&mut self, mut action: Action) -> ActionId {
         action.needs.extend(self.before.iter().cloned());
-        self.changes.any = true;
         let id = action.id.clone();
+        self.changes.steps.insert(id.clone());
         self.before = BTreeSet::from([id.clone()]);
         self.draft.actions.push(action);
         id
@@ -228,10 +248,10 @@ impl Steps<'_> {
         if healthy < quorum(voters) {
             return Err(Stop(
                 format!(
-                    "{healthy} of {voters} voters are healthy, {} are needed: without a quorum the membership cannot be changed",
+                    "{healthy} of {voters} voters answer healthy here, {} are needed to change the membership",
                     quorum(voters)
                 ),
-                "bring members back that have their data; nothing is given up meanwhile",
+                "bring members back that have their data, and hosts that cannot be asked; nothing is given up meanwhile",
             ));
         }
         let lives = forecast.healthy.contains(&leaver.member);

@@ -100,18 +100,41 @@ pub fn wal_in(wal_dir: &str) -> String {
     format!("{wal_dir}/wal")
 }
 
+/// The `member/` directory of a data directory.
+pub fn member_in(data_dir: &str) -> String {
+    format!("{data_dir}/member")
+}
+
+/// Directory that holds `*.wal`.
+pub fn wal_files_in(data_dir: &str, wal_dir: Option<&str>) -> String {
+    match wal_dir {
+        Some(dir) => wal_in(dir),
+        None => format!("{}/wal", member_in(data_dir)),
+    }
+}
+
 impl Layout {
     /// Directory that holds `*.wal`.
     pub fn wal_files_dir(&self) -> String {
-        match &self.wal_dir {
-            Some(dir) => wal_in(dir),
-            None => format!("{}/member/wal", self.data_dir),
-        }
+        wal_files_in(&self.data_dir, self.wal_dir.as_deref())
     }
 
     /// The `member/` directory.
     pub fn member_dir(&self) -> String {
-        format!("{}/member", self.data_dir)
+        member_in(&self.data_dir)
+    }
+
+    /// Whether a process with these variables keeps its data where this layout has it.
+    pub fn runs_in_its_directories(&self, environment: &BTreeMap<String, String>) -> bool {
+        ["ETCD_DATA_DIR", "ETCD_WAL_DIR"]
+            .iter()
+            .all(|variable| environment.get(*variable) == self.environment.get(*variable))
+    }
+
+    /// Whether a process with these variables listens for its peers where this layout has it.
+    pub fn listens_for_its_peers(&self, environment: &BTreeMap<String, String>) -> bool {
+        let variable = "ETCD_LISTEN_PEER_URLS";
+        environment.get(variable) == self.environment.get(variable)
     }
 
     /// Variables that only a bootstrap reads; they differ from start to start and never cost a restart (Q11).

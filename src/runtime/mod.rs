@@ -4,7 +4,9 @@
 mod layout;
 mod systemd;
 
-pub use layout::{Content, Directory, FileWrite, Layout, Profile, StartDropIn, wal_in};
+pub use layout::{
+    Content, Directory, FileWrite, Layout, Profile, StartDropIn, member_in, wal_files_in, wal_in,
+};
 
 use crate::desired::model::{Desired, Node, RuntimeKind};
 

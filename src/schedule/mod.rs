@@ -9,11 +9,14 @@ pub use outcome::{Outcome, Report};
 
 use crate::action::{Action, ActionId, Gate, Precondition};
 use crate::etcd::id::MemberId;
-use crate::observed::etcd::ClusterView;
-use crate::safety;
+use crate::observed::etcd::{Alarm, ClusterView};
+use crate::safety::{self, Unsafe};
 
 /// Milliseconds that a gate may take before its action counts as failed.
 pub const GATE_DEADLINE_MS: u64 = 120_000;
+/// Milliseconds that a new member may take to catch up, as long as its unit runs: it gets the whole database, and does not
+/// serve before it has it.
+pub const JOIN_DEADLINE_MS: u64 = 1_800_000;
 /// Milliseconds that a precondition may fail to hold before its action counts as failed.
 pub const RECHECK_DEADLINE_MS: u64 = 60_000;
 /// Milliseconds between two looks at the cluster.
@@ -104,6 +107,8 @@ pub struct Scheduler {
     /// Since when each voter has answered healthy, without a gap between two looks.
     healthy_since: BTreeMap<MemberId, u64>,
     last_look: u64,
+    /// Alarms that were there when the last exclusive step began.
+    alarms: Option<BTreeSet<Alarm>>,
 }
 
 impl Scheduler {
@@ -126,6 +131,7 @@ impl Scheduler {
             finished: false,
             healthy_since: BTreeMap::new(),
             last_look: 0,
+            alarms: None,
         }
     }
 
@@ -347,9 +353,16 @@ impl Scheduler {
         let gate = action.kind.as_kind().gate();
         match self.state[id].clone() {
             State::Checking { since } => self.recheck(now, id, since, view, commands),
-            State::Gating { since } => match safety::gate(view, &gate) {
+            State::Gating { since } => match self.gate(view, &gate) {
                 Ok(()) => self.end(id, Outcome::Done),
-                Err(_) if self.stop.is_some() && matches!(gate, Gate::Formed { .. }) => {
+                // What waits for this can go on in the next run.
+                Err(_)
+                    if self.stop.is_some()
+                        && matches!(
+                            gate,
+                            Gate::Formed { .. } | Gate::Joined { voter: false, .. }
+                        ) =>
+                {
                     self.end(
                         id,
                         Outcome::NotStarted(self.stop.clone().unwrap_or_default()),
@@ -359,7 +372,7 @@ impl Scheduler {
                     let hopeless = hopeless.unwrap_or_default();
                     self.fail_gate(id, format!("{why}: {hopeless}"), view, commands);
                 }
-                Err(why) if self.lock_lost || now.saturating_sub(since) > GATE_DEADLINE_MS => {
+                Err(why) if self.lock_lost || now.saturating_sub(since) > deadline(&gate) => {
                     let waited = now.saturating_sub(since) / 1000;
                     self.fail_gate(id, format!("after {waited} s: {why}"), view, commands);
                 }
@@ -379,6 +392,13 @@ impl Scheduler {
             },
             _ => {}
         }
+    }
+
+    fn gate(&self, view: &ClusterView, gate: &Gate) -> Result<(), String> {
+        safety::gate(view, gate)?;
+        let known = self.alarms.as_ref();
+        let alarm = known.and_then(|known| safety::new_alarm(view, known));
+        alarm.map_or(Ok(()), Err)
     }
 
     fn look_again(&self, id: &ActionId, why: String, commands: &mut Vec<Command>) {
@@ -432,10 +452,11 @@ impl Scheduler {
         };
         match verdict {
             Ok(()) => {
+                self.alarms = Some(view.alarms.iter().cloned().collect());
                 self.state.insert(chosen.clone(), State::Running);
                 commands.push(Command::Run(chosen));
             }
-            Err(refusal) if now.saturating_sub(since) > RECHECK_DEADLINE_MS => {
+            Err(refusal) if now.saturating_sub(since) > patience(view, &refusal) => {
                 self.state.insert(chosen.clone(), State::Waiting);
                 self.end(&chosen, Outcome::Failed(format!("not safe: {refusal}")));
             }
@@ -485,6 +506,23 @@ impl Scheduler {
                 commands.push(Command::Run(id));
             }
         }
+    }
+}
+
+fn deadline(gate: &Gate) -> u64 {
+    match gate {
+        Gate::Joined { voter: false, .. } => JOIN_DEADLINE_MS,
+        _ => GATE_DEADLINE_MS,
+    }
+}
+
+/// How long a refusal may last: a learner that catches up takes its time.
+fn patience(view: &ClusterView, refusal: &Unsafe) -> u64 {
+    match refusal {
+        Unsafe::Unhealthy(id, _) if view.member(*id).is_some_and(|found| found.is_learner) => {
+            JOIN_DEADLINE_MS
+        }
+        _ => RECHECK_DEADLINE_MS,
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -30,6 +31,8 @@ pub struct Scene {
     pub without: Vec<String>,
     /// `wal_dir` of all nodes.
     pub wal_dir: Option<String>,
+    /// What the file says otherwise of the nodes on some hosts, by host name.
+    pub edits: BTreeMap<String, Edit>,
     /// Lines of `[etcd.settings]`.
     pub settings: Vec<String>,
     /// Lines of `[etcd.install]`.
@@ -41,6 +44,18 @@ pub struct Scene {
     /// Environment of the program.
     pub env: BTreeMap<String, String>,
     operator: PathBuf,
+}
+
+/// A node that is not as its host would have it.
+#[derive(Clone, Debug, Default)]
+pub struct Edit {
+    /// Its name; else the host's.
+    pub name: Option<String>,
+    /// Its address; else the host's.
+    pub ip: Option<Ipv4Addr>,
+    pub client_port: Option<u16>,
+    /// Further lines of its table.
+    pub lines: Vec<String>,
 }
 
 /// How a run of the program ended.
@@ -97,6 +112,7 @@ impl Scene {
             nodes,
             without: Vec::new(),
             wal_dir: None,
+            edits: BTreeMap::new(),
             settings: Vec::new(),
             install: format!(
                 "method = \"archive\"\narchive = \"{url}/etcd-v{{version}}-linux-{{arch}}.tar.gz\"\n"
@@ -147,11 +163,19 @@ impl Scene {
             self.ssh
         );
         for host in self.named() {
+            let edit = self.edits.get(&host.name).cloned().unwrap_or_default();
             let _ = writeln!(
                 text,
                 "[[node]]\nname = \"{}\"\nip = \"{}\"",
-                host.name, host.ip
+                edit.name.as_ref().unwrap_or(&host.name),
+                edit.ip.unwrap_or(host.ip)
             );
+            if let Some(port) = edit.client_port {
+                let _ = writeln!(text, "client_port = {port}");
+            }
+            for line in &edit.lines {
+                let _ = writeln!(text, "{line}");
+            }
             if let Some(wal_dir) = &self.wal_dir {
                 let _ = writeln!(text, "wal_dir = {wal_dir:?}");
             }
@@ -253,7 +277,10 @@ impl Scene {
     }
 
     pub fn endpoint(&self, host: &Host) -> String {
-        format!("{}://{}:2379", self.scheme(), host.ip)
+        let edit = self.edits.get(&host.name);
+        let ip = edit.and_then(|edit| edit.ip).unwrap_or(host.ip);
+        let port = edit.and_then(|edit| edit.client_port).unwrap_or(2379);
+        format!("{}://{ip}:{port}", self.scheme())
     }
 
     /// The released etcdctl in the lab's network, at the client ports of these hosts.

@@ -6,6 +6,7 @@ mod drift;
 mod harness;
 mod install;
 mod membership;
+mod moving;
 mod rolling;
 mod saved_plans;
 mod secrets;

@@ -175,7 +175,7 @@ fn failed_members_are_replaced_and_gone_ones_removed() {
     assert!(
         blocked(&plan)
             .iter()
-            .any(|(_, reason)| reason.contains("without a quorum")),
+            .any(|(_, reason)| reason.contains("are needed to change the membership")),
         "{plan:#}"
     );
 }

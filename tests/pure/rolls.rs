@@ -343,43 +343,19 @@ proptest! {
 
 /// What the file may not change in a living cluster is refused, and the members are left alone.
 #[test]
-fn names_addresses_directories_and_tls_of_a_living_member_are_not_changed() {
+fn transport_security_and_token_of_a_living_cluster_are_not_changed() {
     use quorate::desired::Desired;
     use quorate::desired::model::TlsMode;
     type Edit = fn(&mut Desired);
-    let edits: [(&str, Edit); 7] = [
-        ("moves its data", |desired| {
-            desired.nodes[0].data_dir = "/srv/etcd".into()
-        }),
-        ("ETCD_ADVERTISE_CLIENT_URLS", |desired| {
-            desired.nodes[0].client_port = 3379
-        }),
-        ("peer URL", |desired| desired.nodes[0].peer_port = 3380),
-        ("peer URL", |desired| {
-            desired.nodes[0].ip = [10, 0, 9, 9].into()
-        }),
-        ("ETCD_ADVERTISE_CLIENT_URLS", |desired| {
+    let edits: [(&str, Edit); 3] = [
+        ("ETCD_CERT_FILE", |desired| {
             desired.tls.client = TlsMode::Managed
         }),
         ("peer URL", |desired| desired.tls.peer = TlsMode::Managed),
         ("token", |desired| desired.cluster.token = "other".into()),
     ];
     for (reason, edit) in edits {
-        let mut world = World::new(desired(3));
-        let plan = plan_for(&world, CONVERGE, "n0");
-        assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
-        edit(world.desired_mut());
-        let observed = world.observe();
-        let intent = quorate::plan::Intent {
-            goal: CONVERGE,
-            nonce: "n1".into(),
-        };
-        let plan = quorate::plan::plan(
-            &world.desired,
-            &observed,
-            &intent,
-            time::OffsetDateTime::UNIX_EPOCH,
-        );
+        let plan = edited(edit);
         let touched: Vec<_> = plan
             .actions
             .iter()
@@ -401,15 +377,116 @@ fn names_addresses_directories_and_tls_of_a_living_member_are_not_changed() {
     }
 }
 
-/// A member that the membership knows at another address keeps every other from being restarted.
+fn edited(edit: fn(&mut quorate::desired::Desired)) -> Plan {
+    let mut world = World::new(desired(3));
+    let plan = plan_for(&world, CONVERGE, "n0");
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+    edit(world.desired_mut());
+    let intent = quorate::plan::Intent {
+        goal: CONVERGE,
+        nonce: "n1".into(),
+    };
+    quorate::plan::plan(
+        &world.desired,
+        &world.observe(),
+        &intent,
+        time::OffsetDateTime::UNIX_EPOCH,
+    )
+}
+
+fn restart_of<'a>(plan: &'a Plan, node: &str) -> &'a quorate::action::restart::Restart {
+    let mut restarts = plan.actions.iter().filter_map(|action| match &action.kind {
+        ActionKind::Restart(restart) if action.node.as_deref() == Some(node) => Some(restart),
+        _ => None,
+    });
+    restarts.next().expect("a restart")
+}
+
+/// Names, ports, addresses and directories change in the one restart of their member.
 #[test]
-fn nothing_is_restarted_while_membership_and_file_differ() {
+fn what_moves_a_member_in_place_is_one_restart() {
+    let moved = |plan: &Plan| {
+        assert!(plan.blocked.is_empty(), "{:?}", plan.blocked);
+        assert_eq!(restarts(plan), 1);
+        restart_of(plan, "etcd-1").clone()
+    };
+    let restart = moved(&edited(|desired| desired.nodes[0].client_port = 3379));
+    assert!(restart.readdress.is_none() && restart.moves.is_empty());
+    let restart = moved(&edited(|desired| desired.nodes[0].peer_port = 3380));
+    let readdress = restart.readdress.expect("another peer URL");
+    assert_eq!(readdress.to, ["http://10.0.0.1:3380"]);
+    let restart = moved(&edited(|desired| {
+        desired.nodes[0].data_dir = "/srv/etcd".into();
+        desired.nodes[0].wal_dir = Some("/wal".into());
+    }));
+    let moves: Vec<_> = restart
+        .moves
+        .iter()
+        .map(|moved| (moved.from.as_str(), moved.to.as_str()))
+        .collect();
+    // The WAL first: wherever a run is cut off, it is in its old or its new place.
+    assert_eq!(
+        moves,
+        [
+            ("/var/lib/etcd/member/wal", "/wal/wal"),
+            ("/var/lib/etcd/member", "/srv/etcd/member"),
+        ]
+    );
+}
+
+/// Two nodes that hold the data of one member: one of them is a copy, and neither is touched.
+#[test]
+fn a_copied_host_is_no_member_that_moves() {
+    for goal in [
+        CONVERGE,
+        Goal::Converge {
+            allow_downtime: false,
+            replace: vec!["etcd-4".into()],
+        },
+    ] {
+        let mut world = World::new(desired(3));
+        let plan = plan_for(&world, CONVERGE, "n0");
+        assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+        let mut observed = world.observe();
+        let copy = observed.hosts["etcd-1"].clone();
+        observed.hosts.insert("etcd-4".into(), copy);
+        let intent = quorate::plan::Intent {
+            goal: goal.clone(),
+            nonce: "n1".into(),
+        };
+        let plan = quorate::plan::plan(
+            &desired(4),
+            &observed,
+            &intent,
+            time::OffsetDateTime::UNIX_EPOCH,
+        );
+        let reasons = format!("{:?}", plan.blocked);
+        assert!(reasons.contains("it was copied"), "{reasons}");
+        assert!(
+            plan.actions
+                .iter()
+                .all(|action| matches!(action.kind, ActionKind::Record(_))),
+            "{:?}",
+            plan.actions
+        );
+    }
+}
+
+/// A member that is half-way to another address comes first; the others wait for it.
+#[test]
+fn a_member_that_is_half_way_to_another_address_is_mended_first() {
     let mut world = changed(3);
     world.update_peer_url("etcd-2", "http://10.0.0.2:12380");
     let plan = plan_for(&world, CONVERGE, "n1");
-    assert_eq!(restarts(&plan), 0, "{:?}", plan.blocked);
-    let of_it = |action: &&quorate::action::Action| action.node.as_deref() == Some("etcd-2");
-    assert_eq!(plan.actions.iter().filter(of_it).count(), 0);
+    assert_eq!(restarts(&plan), 3, "{:?}", plan.blocked);
+    let readdress = restart_of(&plan, "etcd-2").readdress.clone();
+    assert_eq!(readdress.expect("set back").to, ["http://10.0.0.2:2380"]);
+    for action in &plan.actions {
+        if action.id.0.ends_with(".restart") && action.node.as_deref() != Some("etcd-2") {
+            let first = ActionId::of_node("etcd-2", "restart");
+            assert!(action.needs.contains(&first), "{:?}", action.needs);
+        }
+    }
 }
 
 /// Down or not, a member is not taken to another version by a plan for drift.

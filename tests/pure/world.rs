@@ -269,6 +269,8 @@ impl World {
             | Operation::AddLearner(_)
             | Operation::Promote(_)
             | Operation::RemoveMember(_)
+            | Operation::UpdateMember(..)
+            | Operation::Relocate(_)
             | Operation::SaveSnapshot
             | Operation::PurgeData(_) => {
                 return Err("not in this model".into());
@@ -340,7 +342,7 @@ impl World {
             UnitVerb::Enable => host.enabled = true,
             UnitVerb::Disable => host.enabled = false,
             UnitVerb::Unmask => host.masked = false,
-            UnitVerb::Stop => {
+            UnitVerb::Stop | UnitVerb::StopForRestart | UnitVerb::StopAgain => {
                 host.process = None;
                 self.etcd.stop(name, true);
             }

@@ -43,6 +43,10 @@ pub(crate) fn reserved(name: &str) -> Option<(&'static str, &'static str)> {
             "`quorate recover` sets it for one start, and lifts it again",
         ),
         "unsafe-no-fsync" => ("loses data", "leave it out"),
+        "strict-reconfig-check" => (
+            "the check of changes of the membership is etcd's own guard of the quorum, and on by default",
+            "leave it out",
+        ),
         "config-file" => (
             "makes etcd ignore every other setting",
             "write the options here",

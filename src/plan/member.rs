@@ -1,0 +1,324 @@
+//! One member of a living cluster: everything that differs on its host, and in which order it is put right.
+
+use std::collections::BTreeSet;
+
+use super::converge::{Known, change_of};
+use super::host::{Differences, FileDifference, Host};
+use super::moves;
+use super::refusal::{install_change, tls_change, version_change};
+use super::restarts::{restart_reasons, switches};
+use super::{Blocked, Draft, Goal, Inputs, markers};
+use crate::action::marker::{Claim, Record};
+use crate::action::restart::{Readdress, Restart};
+use crate::action::start::Start;
+use crate::action::unit::Enable;
+use crate::action::{Action, ActionId, ActionKind, Change};
+use crate::etcd::id::MemberId;
+use crate::etcd::wal::WalIdentity;
+use crate::observed::HostFacts;
+use crate::observed::etcd::{ClusterView, EtcdState};
+use crate::observed::marker::Phase;
+use crate::safety;
+
+/// Members that come before all others.
+#[derive(Default)]
+pub(super) struct First {
+    /// Dead ones that are started.
+    pub starting: Vec<MemberId>,
+    /// Restarts of members that are dead or half-way to another address.
+    pub mending: BTreeSet<MemberId>,
+}
+
+impl First {
+    /// Members that are back once this is done.
+    pub fn back(&self) -> impl Iterator<Item = MemberId> {
+        self.starting.iter().chain(&self.mending).copied()
+    }
+}
+
+/// What is known of the cluster.
+pub(super) struct Cluster<'a> {
+    pub known: &'a Known,
+    pub view: &'a ClusterView,
+    pub diagnosis: &'a safety::Diagnosis<'a>,
+}
+
+/// Plans it for the host of one member. Returns whether nothing of it is blocked.
+pub(super) fn converge(
+    inputs: &Inputs<'_>,
+    draft: &mut Draft,
+    host: &Host<'_>,
+    cluster: &Cluster<'_>,
+    wal: WalIdentity,
+    first: &mut First,
+) -> bool {
+    let name = host.node.name.as_str();
+    let differences = host.differences();
+    if !differences.blocked.is_empty() {
+        draft.blocked.extend(differences.blocked);
+        return false;
+    }
+    let refusals: Vec<Blocked> = [version_change(host), tls_change(host), install_change(host)]
+        .into_iter()
+        .flatten()
+        .collect();
+    if !refusals.is_empty() {
+        draft.blocked.extend(refusals);
+        return false;
+    }
+    let mut generation = cluster.known.generation.clone();
+    generation.phase = Phase::Complete;
+    let settled = markers::settled(
+        inputs,
+        host,
+        generation,
+        Some((wal.cluster_id, wal.member_id)),
+    );
+    let readdress = moves::readdress(cluster.view, host, wal.member_id);
+    let moves = moves::directories(host, inputs.now);
+    let mut reasons = restart_reasons(host, &differences, &mut draft.warnings);
+    reasons.extend(
+        readdress
+            .iter()
+            .map(|readdress| format!("its peer URL is {}", readdress.from.join(","))),
+    );
+    reasons.extend(
+        moves
+            .iter()
+            .map(|moved| format!("its data is in {}", moved.from)),
+    );
+    let up = host.facts.unit.is_up();
+    let mut add = Adder {
+        draft,
+        name,
+        claim: None,
+    };
+
+    let marker_differs =
+        host.facts.marker.get().map(|marker| marker.canonical()) != Some(settled.clone());
+    let enabled = host.facts.unit.file_state == "enabled";
+    let work = differences.prepare.is_some()
+        || differences.install.is_some()
+        || !differences.files.is_empty()
+        || !differences.leftovers.is_empty()
+        || host.facts.unit.need_reload
+        || !reasons.is_empty()
+        || !enabled
+        || !up;
+    if !work && !marker_differs {
+        health_note(
+            add.draft,
+            name,
+            host.facts,
+            cluster.diagnosis,
+            wal.member_id,
+        );
+        return true;
+    }
+    let ahead = markers::ahead(host, &settled);
+    if work && host.facts.marker.get().map(|marker| marker.canonical()) != Some(ahead.clone()) {
+        let fresh = host.facts.marker.get().is_none();
+        add.claim = Some(add.action(
+            "claim",
+            ActionKind::Claim(Claim {
+                marker: ahead,
+                fresh,
+            }),
+            [],
+            vec![],
+        ));
+    }
+    // What changes with the address or the directories changes in one step, also where it is down.
+    let moving = readdress.is_some() || !moves.is_empty();
+    let restarting = moving || (up && !reasons.is_empty());
+    let mut before: BTreeSet<ActionId> = BTreeSet::new();
+    if let Some(mut install) = differences.install {
+        install.staged = restarting;
+        let old = host
+            .facts
+            .binary
+            .as_ref()
+            .and_then(|binary| binary.version.clone());
+        let changes = vec![change_of("version", old, &install.version)];
+        before.insert(add.action("install", ActionKind::Install(install), [], changes));
+    }
+    let staged = before.clone();
+    if let Some(prepare) = differences.prepare {
+        before.insert({
+            let changes = host.prepare_changes(&prepare);
+            add.action("prepare", ActionKind::Prepare(prepare), [], changes)
+        });
+    }
+    let (switched, written): (Vec<FileDifference>, Vec<FileDifference>) = differences
+        .files
+        .into_iter()
+        // Certificates name the address: those of a new one would not serve at the old.
+        .partition(|file| restarting && (readdress.is_some() || switches(&host.layout, file)));
+    if let Some(configure) =
+        Differences::configure(&written, &differences.leftovers, &host.layout, host.facts)
+    {
+        let changes = written.into_iter().flat_map(|file| file.changes).collect();
+        let needs = before.clone();
+        before.insert(add.action(
+            "configure",
+            ActionKind::Configure(configure),
+            needs,
+            changes,
+        ));
+    }
+    if !enabled {
+        let unmask = host.facts.unit.file_state.starts_with("masked");
+        let kind = ActionKind::Enable(Enable {
+            unit: host.layout.unit.clone(),
+            unmask,
+        });
+        let state = match host.facts.unit.file_state.as_str() {
+            "" => None,
+            state => Some(state.to_owned()),
+        };
+        let needs = before.clone();
+        before.insert(add.action(
+            "enable",
+            kind,
+            needs,
+            vec![change_of("unit", state, "enabled")],
+        ));
+    }
+    if !up && !restarting {
+        first.starting.push(wal.member_id);
+        let kind = ActionKind::Start(Start {
+            unit: host.layout.unit.clone(),
+            member: wal.member_id,
+        });
+        let state = host.facts.unit.active.clone();
+        let needs = before.clone();
+        before.insert(add.action(
+            "start",
+            kind,
+            needs,
+            vec![change_of("state", Some(state), "active")],
+        ));
+    } else if restarting {
+        if !up || moves::is_half_way(cluster.view, host, wal.member_id) {
+            first.mending.insert(wal.member_id);
+        }
+        let mut changes: Vec<Change> = readdress.iter().map(peer_urls).collect();
+        changes.extend(
+            moves
+                .iter()
+                .map(|moved| change_of("data", Some(moved.from.clone()), &moved.to)),
+        );
+        let restart = Restart {
+            unit: host.layout.unit.clone(),
+            member: wal.member_id,
+            files: switched.iter().map(|file| file.write.clone()).collect(),
+            binaries: if staged.is_empty() {
+                vec![]
+            } else {
+                binaries(host)
+            },
+            allow_downtime: matches!(
+                inputs.intent.goal,
+                Goal::Converge {
+                    allow_downtime: true,
+                    ..
+                }
+            ),
+            readdress,
+            moves,
+            reasons,
+        };
+        changes.extend(switched.into_iter().flat_map(|file| file.changes));
+        let running = restart
+            .reasons
+            .iter()
+            .filter(|reason| reason.starts_with("r"));
+        changes.extend(
+            running.map(|reason| change_of("running", Some(reason.clone()), "as configured")),
+        );
+        let needs = before.clone();
+        before.insert(add.action("restart", ActionKind::Restart(restart), needs, changes));
+    }
+    // Whatever an earlier run kept is settled with this one: a later undo must not find it.
+    let owned = settled.files.keys().cloned().collect();
+    let kind = ActionKind::Record(Record {
+        marker: settled,
+        settled: owned,
+    });
+    let needs = before.clone();
+    add.action("record", kind, needs, vec![]);
+    true
+}
+
+fn peer_urls(readdress: &Readdress) -> Change {
+    let before = Some(readdress.from.join(","));
+    change_of("peer URL", before, &readdress.to.join(","))
+}
+
+struct Adder<'a> {
+    draft: &'a mut Draft,
+    name: &'a str,
+    claim: Option<ActionId>,
+}
+
+impl Adder<'_> {
+    fn action(
+        &mut self,
+        verb: &str,
+        kind: ActionKind,
+        needs: impl IntoIterator<Item = ActionId>,
+        changes: Vec<Change>,
+    ) -> ActionId {
+        let id = ActionId::of_node(self.name, verb);
+        let because = match &kind {
+            ActionKind::Restart(restart) => restart.reasons.clone(),
+            _ => vec![],
+        };
+        self.draft.actions.push(Action {
+            id: id.clone(),
+            node: Some(self.name.to_owned()),
+            kind,
+            because,
+            needs: needs.into_iter().chain(self.claim.clone()).collect(),
+            changes,
+            margin: None,
+        });
+        id
+    }
+}
+
+fn binaries(host: &Host<'_>) -> Vec<String> {
+    match host.operator.archives.get(&host.facts.arch) {
+        Some(Ok(archive)) => archive
+            .binaries
+            .keys()
+            .map(|name| format!("{}/{name}", host.layout.bin_dir))
+            .collect(),
+        _ => vec![],
+    }
+}
+
+/// Something is wrong that a plan does not mend.
+fn health_note(
+    draft: &mut Draft,
+    node: &str,
+    facts: &HostFacts,
+    diagnosis: &safety::Diagnosis<'_>,
+    member: MemberId,
+) {
+    match &facts.etcd {
+        EtcdState::Unknown(reason) => draft.warnings.push(format!(
+            "{node}: etcd runs, but could not be asked: {reason}"
+        )),
+        EtcdState::Silent => draft
+            .warnings
+            .push(format!("{node}: {member} runs, but does not answer")),
+        EtcdState::Answered(_) => {
+            if let Some(why) = diagnosis.unhealthy(member) {
+                draft
+                    .warnings
+                    .push(format!("{node}: member {member}: {why}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Members that move in place or to another host while somebody writes: the same member, the same data.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use super::harness::{Edit, Scene, ids};
+use super::writing::while_writing;
+
+/// Applies what the file says while somebody writes; then nothing is left to do and everybody is healthy.
+fn becomes(scene: &Scene, prefix: &str) {
+    while_writing(scene, prefix, || {
+        scene.apply();
+    });
+    scene.is_converged();
+    scene.run(&["status"]).exits(0);
+}
+
+fn member_ids(scene: &Scene) -> BTreeSet<u64> {
+    scene.members(&scene.named()[0]).1.into_values().collect()
+}
+
+fn edit(scene: &mut Scene, number: usize) -> &mut Edit {
+    let host = scene.host(number).name.clone();
+    scene.edits.entry(host).or_default()
+}
+
+fn line(scene: &mut Scene, number: usize, line: &str) {
+    edit(scene, number).lines.push(line.into());
+}
+
+/// Peer URLs as etcd lists them.
+fn peer_urls(scene: &Scene) -> String {
+    scene.etcdctl(&scene.named()[..1], &["member", "list"])
+}
+
+#[test]
+fn addresses_names_and_directories_change_in_place() {
+    let Some(scene) = Scene::up("inplace", 3) else {
+        return;
+    };
+    let mut scene = scene.tls();
+    scene.apply();
+    let members = member_ids(&scene);
+
+    for number in 1..=3 {
+        line(&mut scene, number, "peer_port = 12380");
+    }
+    let plan = scene.plan_is(&["etcd-1.restart", "etcd-2.restart", "etcd-3.restart"]);
+    assert!(plan.to_string().contains(":12380"), "{plan:#}");
+    becomes(&scene, "/peer-port/");
+    let urls = peer_urls(&scene);
+    assert_eq!(urls.matches(":12380").count(), 3, "{urls}");
+    assert_eq!(member_ids(&scene), members, "the same members");
+
+    // Clients follow to the new port as it comes up, and the name is another.
+    edit(&mut scene, 2).client_port = Some(3379);
+    edit(&mut scene, 2).name = Some("second".into());
+    becomes(&scene, "/client-port/");
+    assert!(peer_urls(&scene).contains("second"));
+    assert_eq!(member_ids(&scene), members, "the same members");
+
+    // The data goes elsewhere: on the same file system, to another one, and the WAL to a place of its own.
+    line(&mut scene, 1, "data_dir = \"/srv/etcd\"");
+    scene.host(2).add_data_disk("/data", 256).unwrap();
+    line(&mut scene, 2, "data_dir = \"/data/etcd\"");
+    line(&mut scene, 3, "wal_dir = \"/srv/wal\"");
+    becomes(&scene, "/directories/");
+    assert_eq!(member_ids(&scene), members, "the same members");
+    scene
+        .host(1)
+        .run("test ! -e /var/lib/etcd/member && test -e /srv/etcd/member/wal")
+        .unwrap();
+    scene
+        .host(2)
+        .run("test ! -e /var/lib/etcd/member && test -e /data/etcd/member/wal")
+        .unwrap();
+    scene
+        .host(2)
+        .run("ls -d /var/lib/etcd/member.quorate-*")
+        .unwrap();
+    scene
+        .host(3)
+        .run("test ! -e /var/lib/etcd/member/wal && test -e /srv/wal/wal")
+        .unwrap();
+
+    // And back.
+    for number in 1..=3 {
+        let lines = &mut edit(&mut scene, number).lines;
+        lines.retain(|line| !line.contains("_dir"));
+    }
+    becomes(&scene, "/back/");
+    assert_eq!(member_ids(&scene), members, "the same members");
+    scene
+        .host(3)
+        .run("test -e /var/lib/etcd/member/wal && test ! -e /srv/wal/wal")
+        .unwrap();
+}
+
+#[test]
+fn a_host_gets_another_address_or_its_node_another_host() {
+    let Some(scene) = Scene::up("renumber", 4) else {
+        return;
+    };
+    let mut scene = scene.tls();
+    scene.nodes = 3;
+    scene.apply();
+    let members = member_ids(&scene);
+
+    // Somebody renumbered a host: its member is cut off until the membership knows.
+    let address = Ipv4Addr::new(10, 77, 0, 33);
+    scene.lab.renumber("etcd-3", address).unwrap();
+    edit(&mut scene, 3).ip = Some(address);
+    becomes(&scene, "/renumbered/");
+    assert_eq!(member_ids(&scene), members, "the same members");
+    assert!(peer_urls(&scene).contains("10.77.0.33"));
+
+    // A node goes to a blank host: a new member, and the old one leaves when that has its vote.
+    scene.nodes = 4;
+    scene.without = vec!["etcd-2".into()];
+    edit(&mut scene, 4).name = Some("etcd-2".into());
+    let plan = scene.run(&["plan", "--json"]).exits(0).json();
+    let ids = ids(&plan);
+    let at = |id: &str| ids.iter().position(|other| other == id);
+    assert!(
+        at("node.etcd-2.promote") < at("node.etcd-2.remove"),
+        "{ids:?}"
+    );
+    assert!(at("node.etcd-2.promote").is_some(), "{ids:?}");
+    becomes(&scene, "/moved/");
+    assert_eq!(member_ids(&scene).len(), 3);
+    assert_eq!(member_ids(&scene).intersection(&members).count(), 2);
+    assert!(!scene.has_marker(scene.host(2)), "its former host is clean");
+    let urls = peer_urls(&scene);
+    assert!(!urls.contains("10.77.0.12:"), "{urls}");
+}
+
+#[test]
+fn an_old_etcd_moves_as_well() {
+    let Some(mut scene) = Scene::up("inplace34", 3) else {
+        return;
+    };
+    scene.version = "3.4.23".into();
+    scene.apply();
+    let members = member_ids(&scene);
+    for number in 1..=3 {
+        line(&mut scene, number, "peer_port = 12380");
+    }
+    line(&mut scene, 1, "data_dir = \"/srv/etcd\"");
+    becomes(&scene, "/moved/");
+    assert_eq!(member_ids(&scene), members, "the same members");
+}
