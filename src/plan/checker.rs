@@ -56,6 +56,8 @@ pub fn check(actions: &[Action]) -> Result<(), Vec<String>> {
                 .find(|other| other.node == action.node && wanted(&other.kind))
         };
         match &action.kind {
+            // These ask etcd, and leave the host as it is.
+            ActionKind::Promote(_) | ActionKind::Remove(_) | ActionKind::Snapshot(_) => {}
             ActionKind::Claim(_) | ActionKind::Form(_) | ActionKind::Stop(_) => {}
             ActionKind::SetAside(_) | ActionKind::Clean(_) => {
                 for wanted in [

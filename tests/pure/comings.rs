@@ -1,0 +1,244 @@
+//! Members that come, go and are half-way: what a plan touches, and what it leaves alone because something else stands
+//! in the way.
+
+use quorate::action::{ActionKind, marker::Claim};
+use quorate::observed::etcd::EtcdState;
+use quorate::observed::host::DataDir;
+use quorate::observed::marker::{MarkerState, Phase};
+use quorate::observed::{HostState, HostUnknown, Observed};
+use quorate::plan::{self, Goal, Intent, Plan};
+use time::OffsetDateTime;
+
+use crate::crashes::{CONVERGE, desired, plan_for, run};
+use crate::world::World;
+
+/// A living cluster of three, and what is observed of it.
+fn living() -> Observed {
+    let mut world = World::new(desired(3));
+    let plan = plan_for(&world, CONVERGE, "n0");
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+    world.observe()
+}
+
+/// A plan for the nodes with these numbers.
+fn plan_of(nodes: &[usize], observed: &Observed, goal: Goal) -> Plan {
+    let mut file = desired(5);
+    file.nodes.retain(|node| {
+        nodes
+            .iter()
+            .any(|number| node.name == format!("etcd-{number}"))
+    });
+    let intent = Intent {
+        goal,
+        nonce: "n1".into(),
+    };
+    plan::plan(&file, observed, &intent, OffsetDateTime::UNIX_EPOCH)
+}
+
+fn unreachable(observed: &mut Observed, node: &str) {
+    let state = HostState::Unknown(HostUnknown::Unreachable("no route".into()));
+    observed.hosts.insert(node.into(), state);
+}
+
+fn ids(plan: &Plan) -> Vec<&str> {
+    plan.actions
+        .iter()
+        .map(|action| action.id.0.as_str())
+        .collect()
+}
+
+fn reasons(plan: &Plan) -> String {
+    format!("{:?}", plan.blocked)
+}
+
+/// Every known member lists this one as a learner.
+fn make_learner(observed: &mut Observed, node: &str) {
+    for state in observed.hosts.values_mut() {
+        let HostState::Known(facts) = state else {
+            continue;
+        };
+        if let EtcdState::Answered(answer) = &mut facts.etcd {
+            for member in answer.members.iter_mut().flatten() {
+                member.is_learner |= member.name == node;
+            }
+        }
+    }
+}
+
+#[test]
+fn no_voter_is_stopped_while_its_successor_cannot_come() {
+    let mut observed = living();
+    unreachable(&mut observed, "etcd-4");
+    let plan = plan_of(&[1, 4], &observed, CONVERGE);
+    assert!(reasons(&plan).contains("no route"), "{}", reasons(&plan));
+    let disturbing = |id: &&str| !id.ends_with(".record");
+    assert!(!ids(&plan).iter().any(disturbing), "{:?}", ids(&plan));
+}
+
+#[test]
+fn no_voter_is_stopped_while_nobody_can_say_who_votes() {
+    let mut observed = living();
+    for state in observed.hosts.values_mut() {
+        if let HostState::Known(facts) = state {
+            facts.etcd = EtcdState::Silent;
+        }
+    }
+    let plan = plan_of(&[1, 2], &observed, CONVERGE);
+    assert!(
+        !ids(&plan).iter().any(|id| id.starts_with("node.etcd-3.")),
+        "{:?}",
+        ids(&plan)
+    );
+}
+
+#[test]
+fn a_host_is_not_forgotten_before_its_member_is_gone() {
+    let mut observed = living();
+    unreachable(&mut observed, "etcd-2");
+    unreachable(&mut observed, "etcd-3");
+    let plan = plan_of(&[1, 2], &observed, CONVERGE);
+    assert!(
+        reasons(&plan).contains("are needed to change"),
+        "{}",
+        reasons(&plan)
+    );
+    for action in &plan.actions {
+        if let ActionKind::Record(record) = &action.kind {
+            assert!(
+                record.marker.addresses.contains_key("etcd-3"),
+                "{}",
+                action.id
+            );
+        }
+    }
+    // With the quorum back its removal is planned, and what is written down waits for that.
+    let mut observed = living();
+    unreachable(&mut observed, "etcd-3");
+    let plan = plan_of(&[1, 2], &observed, CONVERGE);
+    assert!(
+        ids(&plan).contains(&"node.etcd-3.remove"),
+        "{:?}",
+        ids(&plan)
+    );
+    let record = plan
+        .actions
+        .iter()
+        .find(|action| action.id.0 == "node.etcd-1.record");
+    let needs = &record.expect("written down").needs;
+    assert!(
+        needs.iter().any(|need| need.0 == "node.etcd-3.remove"),
+        "{needs:?}"
+    );
+}
+
+#[test]
+fn a_node_that_was_only_claimed_can_be_taken_out_again() {
+    let observed = living();
+    // What a run that was cut off left on the blank host of etcd-4.
+    let blank = World::new(desired(4)).observe().hosts["etcd-4"].clone();
+    let mut grown = observed.clone();
+    grown.hosts.insert("etcd-4".into(), blank);
+    let growth = plan_of(&[1, 2, 3, 4], &grown, CONVERGE);
+    let claim = growth.actions.iter().find_map(|action| match &action.kind {
+        ActionKind::Claim(Claim { marker, .. }) if marker.node == "etcd-4" => Some(marker.clone()),
+        _ => None,
+    });
+    let marker = claim.expect("the host is claimed");
+    assert_eq!(marker.generation.phase, Phase::Frozen);
+    if let Some(HostState::Known(facts)) = grown.hosts.get_mut("etcd-4") {
+        facts.marker = MarkerState::Present(Box::new(marker));
+        facts.unit.load = "loaded".into();
+        assert_eq!(facts.data, DataDir::Empty);
+    }
+    let plan = plan_of(&[1, 2, 3], &grown, CONVERGE);
+    assert!(plan.blocked.is_empty(), "{}", reasons(&plan));
+    assert!(
+        ids(&plan).contains(&"node.etcd-4.clean"),
+        "{:?}",
+        ids(&plan)
+    );
+    assert!(
+        !ids(&plan).contains(&"node.etcd-4.set-aside"),
+        "{:?}",
+        ids(&plan)
+    );
+}
+
+#[test]
+fn a_learner_gets_its_vote_also_when_settings_change() {
+    let mut observed = living();
+    make_learner(&mut observed, "etcd-3");
+    let mut file = desired(3);
+    for node in &mut file.nodes {
+        node.settings.insert("snapshot-count".into(), "5000".into());
+    }
+    let intent = Intent {
+        goal: CONVERGE,
+        nonce: "n1".into(),
+    };
+    let plan = plan::plan(&file, &observed, &intent, OffsetDateTime::UNIX_EPOCH);
+    assert!(plan.blocked.is_empty(), "{}", reasons(&plan));
+    let promote = ids(&plan)
+        .iter()
+        .position(|id| *id == "node.etcd-3.promote");
+    let restart = ids(&plan)
+        .iter()
+        .position(|id| *id == "node.etcd-1.restart");
+    assert!(promote.is_some() && promote < restart, "{:?}", ids(&plan));
+    let margin = |id: &str| {
+        let action = plan.actions.iter().find(|action| action.id.0 == id);
+        action.and_then(|action| action.margin).expect("a margin")
+    };
+    // Two voters cannot lose one; three can.
+    let margin = margin("node.etcd-1.restart");
+    assert_eq!((margin.voters, margin.during, margin.needs), (3, 2, 2));
+}
+
+#[test]
+fn a_learner_that_crashes_for_ever_goes_and_comes_back() {
+    let mut observed = living();
+    make_learner(&mut observed, "etcd-3");
+    if let Some(HostState::Known(facts)) = observed.hosts.get_mut("etcd-3") {
+        facts.etcd = EtcdState::Silent;
+        facts.unit.active = "activating".into();
+        facts.unit.restarts = 7;
+    }
+    let plan = plan_of(&[1, 2, 3], &observed, CONVERGE);
+    assert!(plan.blocked.is_empty(), "{}", reasons(&plan));
+    let at = |verb: &str| {
+        let id = format!("node.etcd-3.{verb}");
+        let found = ids(&plan).iter().position(|other| **other == id);
+        found.unwrap_or_else(|| panic!("{id} in {:?}", ids(&plan)))
+    };
+    assert!(at("remove") < at("set-aside") && at("set-aside") < at("add"));
+    assert!(at("add") < at("join") && at("join") < at("promote"));
+}
+
+#[test]
+fn a_host_of_another_cluster_does_not_join() {
+    let observed = living();
+    let mut other = World::new(desired(4)).observe().hosts["etcd-4"].clone();
+    let HostState::Known(from) = &observed.hosts["etcd-1"] else {
+        panic!("known");
+    };
+    let mut marker = from.marker.get().expect("a marker").clone();
+    marker.generation.nonce = "another".into();
+    marker.generation.phase = Phase::Frozen;
+    marker.node = "etcd-4".into();
+    if let HostState::Known(facts) = &mut other {
+        facts.marker = MarkerState::Present(Box::new(marker));
+    }
+    let mut grown = observed;
+    grown.hosts.insert("etcd-4".into(), other);
+    let plan = plan_of(&[1, 2, 3, 4], &grown, CONVERGE);
+    assert!(
+        reasons(&plan).contains("another generation"),
+        "{}",
+        reasons(&plan)
+    );
+    assert!(
+        !ids(&plan).iter().any(|id| id.starts_with("node.etcd-4.")),
+        "{:?}",
+        ids(&plan)
+    );
+}
