@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::host::{Differences, FileDifference, Host};
 use super::membership::{Roster, Seat, roster};
-use super::refusal::{identity_change, install_change, version_change};
+use super::refusal::{identity_change, install_change, package_change, version_change};
 use super::restarts::{no_restarts, order_restarts, restart_reasons, switches};
 use super::{Blocked, Draft, Goal, Inputs, join, leave, markers, steps};
 use crate::action::marker::{Claim, Record};
@@ -282,6 +282,7 @@ fn converge_host(
         version_change(host),
         identity_change(host),
         install_change(host),
+        package_change(host),
     ]
     .into_iter()
     .flatten()

@@ -505,23 +505,10 @@ impl Host<'_> {
         install: impl Fn(Source) -> Install,
     ) -> Result<Option<Install>, Blocked> {
         let wanted = self.exact_version();
-        // The same rule by which the script chooses: revisions and rebuilds of a version are that version.
-        let version_fits = |version: &str| {
-            let without_epoch = version.split_once(':').map_or(version, |(_, rest)| rest);
-            package_version.or(wanted.as_deref()).is_some_and(|wanted| {
-                [version, without_epoch].into_iter().any(|version| {
-                    version
-                        .strip_prefix(wanted)
-                        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '+', '~']))
-                })
-            })
-        };
-        let installed = self
-            .facts
-            .packages
-            .iter()
-            .all(|(_, version)| version_fits(version));
-        if installed && !self.facts.packages.is_empty() && self.facts.binary.is_some() {
+        if self.other_packages().is_empty()
+            && !self.facts.packages.is_empty()
+            && self.facts.binary.is_some()
+        {
             return Ok(None);
         }
         let Some(version) = package_version.map(str::to_owned).or(wanted) else {
@@ -545,6 +532,27 @@ impl Host<'_> {
                 .collect(),
             unit: self.layout.unit.clone(),
         })))
+    }
+
+    /// Installed packages at another version than the file asks for, with that version.
+    pub fn other_packages(&self) -> Vec<(&str, &str)> {
+        let Method::Package {
+            package_version, ..
+        } = &self.desired.etcd.install
+        else {
+            return vec![];
+        };
+        let wanted = package_version.clone().or(self.exact_version());
+        self.facts
+            .packages
+            .iter()
+            .filter(|(_, version)| {
+                !wanted
+                    .as_deref()
+                    .is_some_and(|wanted| version_fits(wanted, version))
+            })
+            .map(|(name, version)| (name.as_str(), version.as_str()))
+            .collect()
     }
 
     /// The marker that belongs on the host once everything is as it should be.
@@ -591,6 +599,16 @@ impl Host<'_> {
         }
         files
     }
+}
+
+/// The same rule by which the script chooses: revisions and rebuilds of a version are that version.
+fn version_fits(wanted: &str, version: &str) -> bool {
+    let without_epoch = version.split_once(':').map_or(version, |(_, rest)| rest);
+    [version, without_epoch].into_iter().any(|version| {
+        version
+            .strip_prefix(wanted)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '+', '~']))
+    })
 }
 
 /// The packages that bring etcd, by distribution.

@@ -4,7 +4,7 @@ use super::Blocked;
 use super::host::Host;
 use crate::desired::model::{Install, VersionSpec};
 use crate::observed::etcd::EtcdState;
-use crate::observed::host::FileFact;
+use crate::observed::host::{DataDir, FileFact};
 use crate::runtime::Content;
 
 /// Another version of etcd is a change of its own, with rules of its own (Q16).
@@ -136,5 +136,26 @@ pub(super) fn install_change(host: &Host<'_>) -> Option<Blocked> {
         node: Some(host.node.name.clone()),
         reason: "the cluster file changes the install method of a living member".into(),
         remedy: "this version does not do that: set [etcd.install] back".into(),
+    })
+}
+
+/// A package manager replaces binaries where they are, on all hosts at once and outside any restart: not those of a
+/// living member (Q15).
+pub(super) fn package_change(host: &Host<'_>) -> Option<Blocked> {
+    let lives = host.facts.unit.is_up() || matches!(host.facts.data, DataDir::Wal(_));
+    let others = host.other_packages();
+    (lives && !others.is_empty()).then(|| Blocked {
+        node: Some(host.node.name.clone()),
+        reason: format!(
+            "the cluster file asks for another version of {}",
+            others
+                .iter()
+                .map(|(name, version)| format!("{name} than the {version} that is installed"))
+                .collect::<Vec<_>>()
+                .join(", and of ")
+        ),
+        remedy: "this version does not change the packages of a living member: set `package_version` to what is \
+                 installed"
+            .into(),
     })
 }

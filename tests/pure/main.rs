@@ -4,6 +4,7 @@ mod cluster_file;
 mod crashes;
 mod etcd_options;
 mod examples;
+mod hosts;
 mod invalid_files;
 mod model;
 mod rolls;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use quorate::action::{Action, Operation, RunFacts, UnitVerb};
-use quorate::desired::model::{Desired, Node, VersionSpec};
+use quorate::desired::model::{Desired, Install, Node, VersionSpec};
 use quorate::etcd::id::{ClusterId, MemberId};
 use quorate::observed::etcd::{ClusterView, EtcdState};
 use quorate::observed::host::{
@@ -36,6 +36,8 @@ pub struct Machine {
     pub user: bool,
     pub enabled: bool,
     pub masked: bool,
+    /// Versions of installed packages.
+    pub packages: BTreeMap<String, String>,
     /// What the unit was last started with.
     pub process: Option<Process>,
     /// A bootstrap on an empty directory, and any start of a member, in order.
@@ -264,8 +266,23 @@ impl World {
                     }
                 }
             }
-            Operation::InstallPackages { .. }
-            | Operation::RemovePackages { .. }
+            Operation::InstallPackages { packages, .. } => {
+                for (name, version) in packages {
+                    if name == "etcd-server" {
+                        host.files.insert(
+                            layout.etcd.clone(),
+                            Entry {
+                                mode: 0o755,
+                                owner: "root".into(),
+                                text: Some(format!("etcd {version}").into()),
+                                changed_at: now,
+                            },
+                        );
+                    }
+                    host.packages.insert(name.clone(), version.clone());
+                }
+            }
+            Operation::RemovePackages { .. }
             | Operation::AddLearner(_)
             | Operation::Promote(_)
             | Operation::RemoveMember(_)
@@ -409,10 +426,12 @@ impl World {
     /// What a probe of every host would find.
     pub fn observe(&self) -> Observed {
         let mut observed = Observed::default();
-        observed
-            .operator
-            .archives
-            .insert("amd64".into(), Ok(archive()));
+        if matches!(self.desired.etcd.install, Install::Archive { .. }) {
+            observed
+                .operator
+                .archives
+                .insert("amd64".into(), Ok(archive()));
+        }
         for name in self.hosts.keys() {
             let state = if !self.etcd.hosts[name].is_reachable() {
                 HostState::Unknown(quorate::observed::HostUnknown::Unreachable(
@@ -464,9 +483,12 @@ impl World {
             (_, false, _) => "disabled",
         };
         HostFacts {
-            os: Os::default(),
+            os: Os {
+                id: "debian".into(),
+                ..Os::default()
+            },
             arch: "amd64".into(),
-            tools: ["tar", "gzip"].map(String::from).into(),
+            tools: ["tar", "gzip", "apt-get"].map(String::from).into(),
             user: host.user,
             files: paths
                 .into_iter()
@@ -501,7 +523,7 @@ impl World {
                     version: Some("3.5.16".into()),
                     sha256: sha256(&**text),
                 }),
-            packages: BTreeMap::new(),
+            packages: host.packages.clone(),
             data: self.etcd.data_dir(name),
             marker: match host
                 .files
