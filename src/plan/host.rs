@@ -283,21 +283,14 @@ impl Host<'_> {
             match &write.content {
                 Content::Text(text) => changes.extend(self.text_change(&write.path, text, fact)),
                 Content::Authority => {
-                    let there = fact
-                        .file()
-                        .and_then(|stat| stat.certificate.as_ref())
-                        .and_then(|certificate| certificate.as_ref().ok())
-                        .map(|certificate| &certificate.facts.fingerprint_sha256);
-                    let wanted = self
-                        .operator
-                        .authority
-                        .as_ref()
-                        .map(|ca| &ca.current.fingerprint_sha256);
-                    if there.is_none() || there != wanted {
+                    // The whole file counts: what somebody appended to it would be trusted as well.
+                    let there = fact.file().and_then(|stat| stat.sha256.as_ref());
+                    let wanted = self.operator.authority.as_ref();
+                    if there.is_none() || there != wanted.map(|ca| &ca.sha256) {
                         changes.push(change(
                             &write.path,
                             there.cloned(),
-                            wanted.cloned(),
+                            wanted.map(|ca| ca.sha256.clone()),
                             there.is_some(),
                         ));
                     }
