@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::host::{Differences, FileDifference, Host};
 use super::membership::{Roster, Seat, roster};
-use super::refusal::{identity_change, install_change, package_change, version_change};
+use super::refusal::{
+    binary_change, identity_change, install_change, package_change, version_change,
+};
 use super::restarts::{no_restarts, order_restarts, restart_reasons, switches};
 use super::{Blocked, Draft, Goal, Inputs, join, leave, markers, steps};
 use crate::action::marker::{Claim, Record};
@@ -279,7 +281,7 @@ fn converge_host(
         return;
     }
     let refusals: Vec<Blocked> = [
-        version_change(host),
+        version_change(host).or_else(|| binary_change(host, inputs.observed)),
         identity_change(host),
         install_change(host),
         package_change(host),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quorate::action::ActionKind;
-use quorate::desired::model::{Install, KeyKind, TlsMode};
+use quorate::desired::model::{Install, KeyKind, TlsMode, VersionSpec};
 use quorate::observed::certificate::{CaFacts, FoundCertificate, parse_certificate};
 use quorate::observed::host::{FileFact, FileStat};
 use quorate::observed::{HostFacts, HostState, Observed};
@@ -26,7 +26,24 @@ fn packages(package_version: Option<&str>) -> Install {
 fn living(install: Install) -> World {
     let mut desired = desired(3);
     desired.etcd.install = install;
+    form(World::new(desired))
+}
+
+/// A living cluster of members of a version that is on their hosts already.
+fn present(version: VersionSpec) -> World {
+    let mut desired = desired(3);
+    desired.etcd.install = Install::Present {
+        bin_dir: "/opt/etcd".into(),
+    };
+    desired.etcd.version = version;
     let mut world = World::new(desired);
+    for node in ["etcd-1", "etcd-2", "etcd-3"] {
+        world.put(node, "/opt/etcd/etcd", 0o755, "etcd 3.5.16-1");
+    }
+    form(world)
+}
+
+fn form(mut world: World) -> World {
     let plan = plan_for(&world, CONVERGE, "n0");
     assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
     let plan = plan_for(&world, CONVERGE, "n1");
@@ -62,6 +79,60 @@ fn packages_of_living_members_are_not_replaced() {
             "{node}: {reasons:?}"
         );
     }
+}
+
+/// A restart comes up with whatever binary is there then: another patch at most, and never an older one.
+#[test]
+fn nobody_is_restarted_onto_a_binary_of_another_minor() {
+    let exact = || VersionSpec::Exact("3.5.16".parse().expect("a version"));
+    let range = || VersionSpec::Constraint(">=3.5.10, <3.7".parse().expect("a constraint"));
+    for (version, found, restarts) in [
+        (range(), "3.5.16-2", true),
+        (range(), "3.5.17-1", true),
+        (range(), "3.5.15-1", false),
+        (range(), "3.6.4-1", false),
+        (range(), "3.7.0-1", false),
+        (range(), "gibberish", false),
+        (exact(), "3.5.16-2", true),
+        (exact(), "3.5.17-1", false),
+        (exact(), "gibberish", false),
+    ] {
+        let mut world = present(version);
+        for node in ["etcd-1", "etcd-2", "etcd-3"] {
+            world.put(node, "/opt/etcd/etcd", 0o755, &format!("etcd {found}"));
+        }
+        let plan = plan_for(&world, CONVERGE, "n2");
+        if restarts {
+            assert!(plan.blocked.is_empty(), "{found}: {:?}", plan.blocked);
+            assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+            assert!(plan_for(&world, CONVERGE, "n3").is_empty());
+        } else {
+            assert!(plan.is_empty(), "{found}: {:?}", plan.actions);
+            assert_eq!(plan.blocked.len(), 3, "{found}: {:?}", plan.blocked);
+        }
+    }
+    // One that is down would come up with it just the same.
+    for (found, starts) in [("3.5.17-1", true), ("3.6.4-1", false)] {
+        let mut world = present(range());
+        world.kill("etcd-2");
+        world.put("etcd-2", "/opt/etcd/etcd", 0o755, &format!("etcd {found}"));
+        let plan = plan_for(&world, CONVERGE, "n2");
+        assert_eq!(
+            (plan.is_empty(), plan.blocked.is_empty()),
+            (!starts, starts),
+            "{found}: {plan:?}"
+        );
+    }
+    // The distribution's binary is no other.
+    let mut world = living(packages(None));
+    world.put("etcd-2", "/usr/bin/etcd", 0o755, "etcd 3.6.4");
+    let plan = plan_for(&world, CONVERGE, "n2");
+    assert!(plan.is_empty(), "{:?}", plan.actions);
+    assert!(
+        reasons(&plan)[0].1.contains("is version 3.6.4"),
+        "{:?}",
+        plan.blocked
+    );
 }
 
 fn facts<'a>(observed: &'a mut Observed, node: &str) -> &'a mut HostFacts {

@@ -101,6 +101,19 @@ impl World {
         self.etcd.hosts[name].run == Run::Up
     }
 
+    /// Somebody puts a file of root's on a host.
+    pub fn put(&mut self, name: &str, path: &str, mode: u32, text: &str) {
+        self.clock += 10;
+        let entry = Entry {
+            mode,
+            owner: "root".into(),
+            text: Some(text.into()),
+            changed_at: self.clock,
+        };
+        let host = self.hosts.get_mut(name).expect("a host");
+        host.files.insert(path.into(), entry);
+    }
+
     /// The member dies where it stands.
     pub fn kill(&mut self, name: &str) {
         self.etcd.stop(name, false);
@@ -520,7 +533,7 @@ impl World {
                 .and_then(|entry| entry.text.as_ref())
                 .map(|text| BinaryFact {
                     path: layout.etcd.clone(),
-                    version: Some("3.5.16".into()),
+                    version: Some(version_of(text)),
                     sha256: sha256(&**text),
                 }),
             packages: host.packages.clone(),
@@ -576,6 +589,17 @@ fn fact(entry: Option<&Entry>) -> FileFact {
     } else {
         FileFact::Directory(stat)
     }
+}
+
+/// What a binary says when it is asked: it is a text such as `etcd 3.5.16-1`.
+fn version_of(binary: &str) -> String {
+    let version = binary
+        .split_once(' ')
+        .map_or("3.5.16", |(_, version)| version);
+    let upstream = version
+        .split_once('-')
+        .map_or(version, |(upstream, _)| upstream);
+    upstream.to_owned()
 }
 
 fn staged(path: &str) -> String {
