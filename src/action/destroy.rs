@@ -41,6 +41,8 @@ pub struct Clean {
     pub user: Option<String>,
     /// Packages that we installed.
     pub packages: Vec<String>,
+    /// Packages that stay, and that we held.
+    pub held: Vec<String>,
     /// What removes them.
     pub manager: PackageManager,
 }
@@ -117,6 +119,12 @@ impl Kind for Clean {
             operations.push(Operation::RemovePackages {
                 manager: self.manager,
                 names: self.packages.clone(),
+            });
+        }
+        if !self.held.is_empty() {
+            operations.push(Operation::ReleasePackages {
+                manager: self.manager,
+                names: self.held.clone(),
             });
         }
         operations.push(Operation::DropPrevious(self.files.clone()));

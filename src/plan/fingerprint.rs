@@ -152,6 +152,9 @@ fn host_facts(host: &HostFacts, put: &mut impl FnMut(&str, String)) {
     for (name, version) in &host.packages {
         put(&format!("package {name}"), version.clone());
     }
+    for name in &host.held {
+        put(&format!("hold of package {name}"), "held".into());
+    }
     put(
         "data",
         match &host.data {

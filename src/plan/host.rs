@@ -8,7 +8,7 @@ use super::Inputs;
 use super::fingerprint::{MAX_SKEW_MS, sha256};
 use super::model::Blocked;
 use crate::action::install::{Install, Source};
-use crate::action::prepare::Prepare;
+use crate::action::prepare::{Hold, Prepare};
 use crate::action::{Change, configure};
 use crate::desired::model::{Desired, Install as Method, Node, VersionSpec};
 use crate::observed::OperatorFacts;
@@ -210,7 +210,27 @@ impl Host<'_> {
             })
             .cloned()
             .collect();
-        (user.is_some() || !directories.is_empty()).then_some(Prepare { user, directories })
+        let hold = self.hold();
+        (user.is_some() || !directories.is_empty() || hold.is_some()).then_some(Prepare {
+            user,
+            directories,
+            hold,
+        })
+    }
+
+    /// Packages that the package manager would upgrade behind our back (Q19). Those that are installed first are held then.
+    fn hold(&self) -> Option<Hold> {
+        let Method::Package { names, .. } = &self.desired.etcd.install else {
+            return None;
+        };
+        let mut names = package_names(names, self.facts);
+        names.retain(|name| {
+            self.facts.packages.contains_key(name) && !self.facts.held.contains(name)
+        });
+        (!names.is_empty()).then(|| Hold {
+            manager: self.facts.package_manager(),
+            names,
+        })
     }
 
     /// What a preparation changes, for people.
@@ -234,7 +254,20 @@ impl Host<'_> {
             (before.as_ref() != Some(&after))
                 .then(|| change(&wanted.path, before, Some(after), drift))
         });
-        user.chain(directories).collect()
+        let holds = prepare
+            .hold
+            .iter()
+            .flat_map(|hold| &hold.names)
+            .map(|name| {
+                let drift = self.marker().is_some();
+                change(
+                    &format!("package {name}"),
+                    Some("not held".into()),
+                    Some("held".into()),
+                    drift,
+                )
+            });
+        user.chain(directories).chain(holds).collect()
     }
 
     /// Why the certificate on the host has to be replaced; `None` when it need not.

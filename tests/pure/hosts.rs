@@ -9,7 +9,7 @@ use quorate::observed::host::{FileFact, FileStat};
 use quorate::observed::{HostFacts, HostState, Observed};
 use quorate::pki::{Authority, KeyProtection, NewAuthority};
 use quorate::plan::fingerprint::sha256;
-use quorate::plan::{Intent, Plan};
+use quorate::plan::{Goal, Intent, Plan};
 use time::OffsetDateTime;
 
 use crate::crashes::{CONVERGE, desired, plan_for, run};
@@ -78,6 +78,49 @@ fn packages_of_living_members_are_not_replaced() {
                 && reason.contains("etcd-server than the 3.5.16-1")),
             "{node}: {reasons:?}"
         );
+    }
+}
+
+/// A hold that is lifted, or was never there, is drift: the distribution would upgrade a member behind our back.
+#[test]
+fn packages_are_held_and_given_back() {
+    let mut world = living(packages(None));
+    let host = world.hosts.get_mut("etcd-2").expect("a host");
+    assert!(host.held.remove("etcd-server"), "{:?}", host.held);
+    let plan = plan_for(&world, CONVERGE, "n2");
+    let ids: Vec<&str> = plan
+        .actions
+        .iter()
+        .map(|action| action.id.0.as_str())
+        .collect();
+    assert_eq!(ids, ["node.etcd-2.prepare", "node.etcd-2.record"]);
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+    assert!(plan_for(&world, CONVERGE, "n3").is_empty());
+
+    // What was there before is held as well, and stays when the rest goes.
+    let mut desired = desired(3);
+    desired.etcd.install = packages(None);
+    let mut world = World::new(desired);
+    world.put("etcd-1", "/usr/bin/etcd", 0o755, "etcd 3.5.16");
+    let host = world.hosts.get_mut("etcd-1").expect("a host");
+    for name in ["etcd-server", "etcd-client"] {
+        host.packages.insert(name.into(), "3.5.16-1".into());
+    }
+    host.held.insert("etcd-client".into());
+    let world = form(world);
+    let held = |node: &str| world.hosts[node].held.iter().cloned().collect::<Vec<_>>();
+    assert_eq!(held("etcd-1"), ["etcd-client", "etcd-server"]);
+    let plan = plan_for(&world, Goal::Destroy { purge_data: false }, "n2");
+    for action in &plan.actions {
+        if let ActionKind::Clean(clean) = &action.kind {
+            let node = action.node.as_deref();
+            let (mine, theirs): (&[&str], &[&str]) = match node {
+                Some("etcd-1") => (&[], &["etcd-server"]),
+                _ => (&["etcd-server", "etcd-client"], &[]),
+            };
+            assert_eq!(clean.packages, mine, "{node:?}");
+            assert_eq!(clean.held, theirs, "{node:?}");
+        }
     }
 }
 

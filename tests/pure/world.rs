@@ -38,6 +38,8 @@ pub struct Machine {
     pub masked: bool,
     /// Versions of installed packages.
     pub packages: BTreeMap<String, String>,
+    /// Those that are not upgraded.
+    pub held: BTreeSet<String>,
     /// What the unit was last started with.
     pub process: Option<Process>,
     /// A bootstrap on an empty directory, and any start of a member, in order.
@@ -293,7 +295,12 @@ impl World {
                         );
                     }
                     host.packages.insert(name.clone(), version.clone());
+                    host.held.insert(name.clone());
                 }
+            }
+            Operation::HoldPackages { names, .. } => host.held.extend(names.iter().cloned()),
+            Operation::ReleasePackages { names, .. } => {
+                host.held.retain(|name| !names.contains(name));
             }
             Operation::RemovePackages { .. }
             | Operation::AddLearner(_)
@@ -537,6 +544,7 @@ impl World {
                     sha256: sha256(&**text),
                 }),
             packages: host.packages.clone(),
+            held: host.held.clone(),
             data: self.etcd.data_dir(name),
             marker: match host
                 .files

@@ -78,6 +78,7 @@ pub fn blank() -> HostFacts {
         },
         binary: None,
         packages: BTreeMap::new(),
+        held: BTreeSet::new(),
         data: DataDir::Empty,
         marker: MarkerState::Absent,
         filesystem: FilesystemFact {
@@ -227,6 +228,7 @@ pub fn marker() -> Marker {
         directories: vec![],
         user: None,
         packages: vec![],
+        held: vec![],
         archive: None,
         authority: None,
         addresses: Table::default(),
@@ -438,6 +440,7 @@ pub fn destroy() -> Plan {
             aside: vec![],
             user: None,
             packages: vec![],
+            held: vec![],
             manager: PackageManager::Apt,
         });
         plan.actions.push(action(

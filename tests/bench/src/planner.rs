@@ -208,6 +208,7 @@ impl World {
                 unit: UnitFact::default(),
                 binary: None,
                 packages: BTreeMap::new(),
+                held: BTreeSet::new(),
                 data: DataDir::Empty,
                 marker: MarkerState::Absent,
                 filesystem: FilesystemFact {
