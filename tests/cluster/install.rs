@@ -213,6 +213,8 @@ fn packages_by_dnf() {
     scene.destroy();
     nothing_happened();
     assert_eq!(host.run("dnf -q versionlock list").unwrap(), "");
+    let left = host.run("ls -A /etc/etcd 2>/dev/null || :").unwrap();
+    assert_eq!(left, "", "configuration is left");
     assert!(!scene.has_marker(&host));
     scene.apply();
     scene.is_converged();

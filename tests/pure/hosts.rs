@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use quorate::action::ActionKind;
+use quorate::action::destroy::Clean;
+use quorate::action::{ActionKind, Kind, Operation, RunFacts};
 use quorate::desired::model::{Install, KeyKind, TlsMode, VersionSpec};
 use quorate::observed::certificate::{CaFacts, FoundCertificate, parse_certificate};
-use quorate::observed::host::{FileFact, FileStat};
+use quorate::observed::host::{FileFact, FileStat, PackageManager};
 use quorate::observed::{HostFacts, HostState, Observed};
 use quorate::pki::{Authority, KeyProtection, NewAuthority};
 use quorate::plan::fingerprint::sha256;
@@ -120,6 +121,35 @@ fn packages_are_held_and_given_back() {
             };
             assert_eq!(clean.packages, mine, "{node:?}");
             assert_eq!(clean.held, theirs, "{node:?}");
+        }
+    }
+}
+
+/// rpm keeps a configuration file that is there and changed; dpkg must find the unit where the package had it.
+#[test]
+fn ours_goes_before_rpm_can_keep_it() {
+    let world = living(packages(None));
+    for manager in [PackageManager::Dnf, PackageManager::Apt] {
+        let plan = plan_for(&world, Goal::Destroy { purge_data: false }, "n2");
+        let cleans = plan.actions.into_iter().filter_map(|action| {
+            let ActionKind::Clean(clean) = action.kind else {
+                return None;
+            };
+            Some(Clean { manager, ..clean })
+        });
+        let cleans: Vec<Clean> = cleans.collect();
+        assert_eq!(cleans.len(), 3);
+        for clean in cleans {
+            let operations = clean.operations(&RunFacts::default());
+            let place = |wanted: &dyn Fn(&Operation) -> bool| operations.iter().position(wanted);
+            let removal = |path: &'static str| {
+                move |operation: &Operation| *operation == Operation::RemoveFile(path.into())
+            };
+            let packages = place(&|o| matches!(o, Operation::RemovePackages { .. }));
+            let config = place(&removal("/etc/etcd/etcd.conf"));
+            let unit = place(&removal("/etc/systemd/system/etcd.service"));
+            assert!(packages.is_some() && config.is_some() && packages < unit);
+            assert_eq!(config < packages, manager == PackageManager::Dnf);
         }
     }
 }
