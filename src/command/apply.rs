@@ -79,7 +79,8 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
     match &args.plan {
         Some(path) => {
             let plan = saved::read(path)?;
-            let session = Session::open(plan.desired.clone(), &args.run.connection)?;
+            let goal = &plan.intent.goal;
+            let session = Session::open_for(goal, plan.desired.clone(), &args.run.connection)?;
             Run {
                 session,
                 args: &args.run,
@@ -119,10 +120,10 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
 /// # Errors
 /// See the exit codes in [`crate::error`].
 pub async fn run_destroy(file: &Path, args: &DestroyArgs, style: Style) -> Result<u8, Failure> {
-    let session = Session::open(load(file, style.color)?, &args.run.connection)?;
     let goal = Goal::Destroy {
         purge_data: args.purge_data,
     };
+    let session = Session::open_for(&goal, load(file, style.color)?, &args.run.connection)?;
     let approved = args.auto_approve;
     Run {
         session,
@@ -344,7 +345,8 @@ impl Run<'_> {
                     .open_authority()
                     .map_err(|error| error.to_string())?;
                 let fingerprint = authority.certificate().current().fingerprint_sha256.clone();
-                Ok::<_, String>((fingerprint, operator.etcd_tls()?))
+                let (tls, _) = operator.etcd_tls()?;
+                Ok::<_, String>((fingerprint, tls))
             })
             .await
             .map_err(|error| Failure::new(error.to_string()))?

@@ -137,26 +137,38 @@ impl Operator {
     }
 
     /// The operator's own certificate for talking to members; `None` under plain HTTP, or while there is no authority.
-    pub fn etcd_tls(&self) -> Result<Option<EtcdTls>, String> {
+    /// The second value is a warning: it will not do for much longer.
+    ///
+    /// # Errors
+    /// In words, when there is none that works and none can be issued.
+    pub fn etcd_tls(&self) -> Result<(Option<EtcdTls>, Option<String>), String> {
         if self.desired.tls.client != TlsMode::Managed {
-            return Ok(None);
+            return Ok((None, None));
         }
         let Some(authority) = self.authority().map_err(|error| error.to_string())? else {
-            return Ok(None);
+            return Ok((None, None));
         };
-        let certificate = self
+        let (certificate, missing) = self
             .operator_certificate(&authority)
             .map_err(|error| error.to_string())?;
-        Ok(Some(EtcdTls {
+        let warning = missing.map(|error| {
+            let reasons = certificate.reasons.iter().map(ToString::to_string);
+            format!(
+                "the operator's certificate is due ({}), and no other can be issued: {error}",
+                reasons.collect::<Vec<_>>().join(", ")
+            )
+        });
+        let tls = EtcdTls {
             ca_pem: authority.pem().to_owned(),
             identity: Some((certificate.cert_pem, certificate.key_pem)),
-        }))
+        };
+        Ok((Some(tls), warning))
     }
 
     fn operator_certificate(
         &self,
         authority: &AuthorityCertificate,
-    ) -> Result<OperatorCertificate, PkiError> {
+    ) -> Result<(OperatorCertificate, Option<PkiError>), PkiError> {
         let dir = &self.desired.tls.ca.dir;
         pki::ensure_operator(
             dir,
