@@ -44,6 +44,8 @@ pub struct Clean {
     pub user: Option<String>,
     /// Packages that we installed.
     pub packages: Vec<String>,
+    /// Packages that stay, and that we held.
+    pub held: Vec<String>,
     /// What removes them.
     pub manager: PackageManager,
 }
@@ -121,9 +123,29 @@ impl Kind for Clean {
     fn operations(&self, run: &RunFacts) -> Vec<Operation> {
         let mut operations: Vec<Operation> = Vec::new();
         if !self.packages.is_empty() {
+            let unit = format!("/{}", self.unit);
+            let configured = || self.files.iter().filter(|file| !file.ends_with(&unit));
+            // rpm would keep what it takes for its own and finds changed as .rpmsave. dpkg leaves such files alone, and
+            // would mask a unit that is gone before its package.
+            if self.manager != PackageManager::Apt {
+                operations.extend(configured().cloned().map(Operation::RemoveFile));
+            }
             operations.push(Operation::RemovePackages {
                 manager: self.manager,
                 names: self.packages.clone(),
+            });
+            // What the package would have had in the place of ours.
+            let theirs = match self.manager {
+                PackageManager::Apt => "dpkg-dist",
+                PackageManager::Dnf | PackageManager::Yum => "rpmnew",
+            };
+            let pristine = configured().map(|file| format!("{file}.{theirs}"));
+            operations.extend(pristine.map(Operation::RemoveFile));
+        }
+        if !self.held.is_empty() {
+            operations.push(Operation::ReleasePackages {
+                manager: self.manager,
+                names: self.held.clone(),
             });
         }
         operations.push(Operation::DropPrevious(self.files.clone()));

@@ -52,6 +52,20 @@ pub enum Operation {
         /// Unit that the package would start.
         unit: String,
     },
+    /// Keeps the package manager from upgrading installed packages.
+    HoldPackages {
+        /// What holds them.
+        manager: PackageManager,
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Lets the package manager upgrade packages again.
+    ReleasePackages {
+        /// What held them.
+        manager: PackageManager,
+        /// Their names.
+        names: Vec<String>,
+    },
     /// Removes packages that we installed.
     RemovePackages {
         /// What removes them.

@@ -1,8 +1,9 @@
-//! Service user and directories.
+//! Service user, directories, and packages that must stay as they are.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Operation, RunFacts, Verb};
+use crate::observed::host::PackageManager;
 use crate::runtime::Directory;
 
 /// Creates the service user and the directories that differ.
@@ -12,6 +13,17 @@ pub struct Prepare {
     pub user: Option<String>,
     /// Directories to make or to correct, parents first.
     pub directories: Vec<Directory>,
+    /// Packages to hold.
+    pub hold: Option<Hold>,
+}
+
+/// Installed packages whose upgrades are held back (Q19).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// What holds them.
+    pub manager: PackageManager,
+    /// Their names.
+    pub names: Vec<String>,
 }
 
 impl Kind for Prepare {
@@ -35,7 +47,14 @@ impl Kind for Prepare {
             [one] => parts.push(format!("directory {}", one.path)),
             many => parts.push(format!("{} directories", many.len())),
         }
-        format!("prepare {}", parts.join(" and "))
+        let mut steps = Vec::new();
+        if !parts.is_empty() {
+            steps.push(format!("prepare {}", parts.join(" and ")));
+        }
+        if let Some(hold) = &self.hold {
+            steps.push(format!("hold {}", hold.names.join(" and ")));
+        }
+        steps.join(", ")
     }
     fn operations(&self, _: &RunFacts) -> Vec<Operation> {
         self.user
@@ -48,6 +67,10 @@ impl Kind for Prepare {
                     .cloned()
                     .map(Operation::MakeDirectory),
             )
+            .chain(self.hold.iter().map(|hold| Operation::HoldPackages {
+                manager: hold.manager,
+                names: hold.names.clone(),
+            }))
             .collect()
     }
 }

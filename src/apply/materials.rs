@@ -49,7 +49,8 @@ impl Materials for Issuer<'_> {
         }
         let node = self.node.ok_or("the node is not in the cluster file")?;
         if self.authority.is_none() {
-            self.authority = Some(self.operator.open_authority()?);
+            let authority = self.operator.open_authority();
+            self.authority = Some(authority.map_err(|error| error.to_string())?);
         }
         let authority = self.authority.as_ref().ok_or("there is no authority")?;
         let leaf = &self.desired.tls.leaf;

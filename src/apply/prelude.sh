@@ -187,6 +187,24 @@ q_switch() {
     if [ -e "$q_new" ]; then mv -fT -- "$q_new" "$q_path"; fi
   done
 }
+# Without repositories it answers even where one of them does not.
+q_versionlock() {
+  if [ "$1" != apt-get ] && ! "$1" -q --disablerepo='*' versionlock list >/dev/null 2>&1; then
+    printf "%s has no versionlock plugin, without which its updates would replace etcd: install the plugin (dnf install 'dnf-command(versionlock)', or yum install yum-plugin-versionlock)\n" "$1" >&2
+    return 75
+  fi
+}
+q_hold() {
+  q_versionlock "$1"
+  q_manager=$1
+  shift
+  if [ "$q_manager" = apt-get ]; then apt-mark hold "$@" >/dev/null; else "$q_manager" --disablerepo='*' versionlock add "$@" >&2; fi
+}
+q_release() {
+  q_manager=$1
+  shift
+  if [ "$q_manager" = apt-get ]; then apt-mark unhold "$@" >/dev/null || :; else "$q_manager" --disablerepo='*' versionlock delete "$@" >&2 || :; fi
+}
 # Q19: the package must not start a member of its own, nor be upgraded behind our back.
 q_packages() {
   q_manager=$1 q_unit=$2 q_specs='' q_names=''
@@ -205,11 +223,7 @@ q_packages() {
     q_names="$q_names $1"
     shift 2
   done
-  # Without repositories it answers even where one of them does not.
-  if [ "$q_manager" != apt-get ] && ! "$q_manager" -q --disablerepo='*' versionlock list >/dev/null 2>&1; then
-    printf "%s has no versionlock plugin, without which its updates would replace etcd: install the plugin (dnf install 'dnf-command(versionlock)', or yum install yum-plugin-versionlock)\n" "$q_manager" >&2
-    return 75
-  fi
+  q_versionlock "$q_manager"
   q_masked=$q_unit
   systemctl mask --runtime -q "$q_unit" || :
   if [ "$q_manager" = apt-get ]; then
@@ -221,28 +235,24 @@ q_packages() {
     if [ -n "$(ls -A /var/lib/dpkg/updates 2>/dev/null)" ] || [ -n "$(dpkg --audit 2>/dev/null)" ]; then dpkg --force-confold --configure -a >&2; fi
     # shellcheck disable=SC2086
     apt-get install -y -q --no-install-recommends --allow-downgrades --allow-change-held-packages -o DPkg::Lock::Timeout=120 -o Dpkg::Options::=--force-confold $q_specs >&2
-    # shellcheck disable=SC2086
-    apt-mark hold $q_names >/dev/null
   else
     # shellcheck disable=SC2086
     if ! "$q_manager" install -y --setopt=install_weak_deps=False $q_specs >&2; then
       printf 'installing%s failed: "%s list --showduplicates%s" shows which versions there are, "%s versionlock list" which are locked out; set package_version, or mend the repositories\n' "$q_specs" "$q_manager" "$q_names" "$q_manager" >&2
       return 74
     fi
-    # shellcheck disable=SC2086
-    "$q_manager" versionlock add $q_names >&2
   fi
+  # shellcheck disable=SC2086
+  q_hold "$q_manager" $q_names
   q_unhinder
   systemctl daemon-reload
 }
 q_remove_packages() {
-  q_manager=$1
+  q_release "$@"
   shift
   if [ "$q_manager" = apt-get ]; then
-    apt-mark unhold "$@" >/dev/null || :
     DEBIAN_FRONTEND=noninteractive apt-get remove -y -q -o DPkg::Lock::Timeout=120 "$@" >&2
   else
-    "$q_manager" versionlock delete "$@" >&2 || :
     # Like apt-get, it leaves dependencies alone: others may have come to count on them.
     "$q_manager" remove -y --setopt=clean_requirements_on_remove=False "$@" >&2
   fi

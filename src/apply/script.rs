@@ -242,6 +242,14 @@ fn line(body: &mut String, operation: &Operation) {
                 )
             ),
         ),
+        Operation::HoldPackages { manager, names } => (
+            "hold packages".into(),
+            format!("q_hold {} {}", manager.command(), list(names)),
+        ),
+        Operation::ReleasePackages { manager, names } => (
+            "release packages".into(),
+            format!("q_release {} {}", manager.command(), list(names)),
+        ),
         Operation::RemovePackages { manager, names } => (
             "remove packages".into(),
             format!(
@@ -394,6 +402,10 @@ mod tests {
                 to: path(),
             },
             Operation::KeepPrevious(vec![path(), path()]),
+            Operation::HoldPackages {
+                manager: PackageManager::Apt,
+                names: vec!["a".into()],
+            },
             Operation::InstallPackages {
                 manager: PackageManager::Dnf,
                 packages: vec![("a".into(), "1".into())],

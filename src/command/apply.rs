@@ -17,7 +17,6 @@ use crate::apply::{self, Context, Event, LockHolder, Signal, Sink};
 use crate::desired::model::TlsMode;
 use crate::error::{BLOCKED, DECLINED, ERROR, Failure, INTERRUPTED, LOCKED, OK};
 use crate::observed::{HostState, Observed};
-use crate::pki;
 use crate::plan::{Goal, Plan, fingerprint};
 use crate::render::Style;
 use crate::render::event::{Finish, Severity};
@@ -80,7 +79,8 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
     match &args.plan {
         Some(path) => {
             let plan = saved::read(path)?;
-            let session = Session::open(plan.desired.clone(), &args.run.connection)?;
+            let goal = &plan.intent.goal;
+            let session = Session::open_for(goal, plan.desired.clone(), &args.run.connection)?;
             Run {
                 session,
                 args: &args.run,
@@ -120,10 +120,10 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
 /// # Errors
 /// See the exit codes in [`crate::error`].
 pub async fn run_destroy(file: &Path, args: &DestroyArgs, style: Style) -> Result<u8, Failure> {
-    let session = Session::open(load(file, style.color)?, &args.run.connection)?;
     let goal = Goal::Destroy {
         purge_data: args.purge_data,
     };
+    let session = Session::open_for(&goal, load(file, style.color)?, &args.run.connection)?;
     let approved = args.auto_approve;
     Run {
         session,
@@ -343,9 +343,12 @@ impl Run<'_> {
         if managed && !plan.intent.goal.is_destroy() {
             let operator = self.session.operator.clone();
             let tls = tokio::task::spawn_blocking(move || {
-                let authority = operator.open_authority()?;
+                let authority = operator
+                    .open_authority()
+                    .map_err(|error| error.to_string())?;
                 let fingerprint = authority.certificate().current().fingerprint_sha256.clone();
-                Ok::<_, String>((fingerprint, operator.etcd_tls()?))
+                let (tls, _) = operator.etcd_tls()?;
+                Ok::<_, String>((fingerprint, tls))
             })
             .await
             .map_err(|error| Failure::new(error.to_string()))?
@@ -454,47 +457,11 @@ impl Run<'_> {
 
     /// Certificates for people and programs, on the operator's side.
     fn client_certificates(&self) -> Result<(), Failure> {
-        let desired = &self.session.desired;
-        if desired.tls.client != TlsMode::Managed {
-            return Ok(());
-        }
-        let failed = |error: pki::PkiError| Failure::new(error.to_string());
-        let Some(authority) = self.session.operator.authority().map_err(failed)? else {
-            return Ok(());
-        };
-        let endpoints: Vec<String> = desired
-            .nodes
-            .iter()
-            .map(|node| crate::runtime::layout(desired, node).client_url)
-            .collect();
-        for client in &desired.tls.client_certs {
-            let new = pki::NewClient {
-                name: &client.name,
-                key: desired.tls.leaf.key,
-                validity: client.validity.unwrap_or(desired.tls.leaf.validity),
-                renew_before: desired.tls.leaf.renew_before,
-                endpoints: &endpoints,
-            };
-            let open = || {
-                self.session
-                    .operator
-                    .open_authority()
-                    .map_err(|_| pki::PkiError::NoAuthority {
-                        dir: desired.tls.ca.dir.clone(),
-                    })
-            };
-            let files = pki::ensure_client(
-                &desired.tls.ca.dir,
-                &authority,
-                &new,
-                OffsetDateTime::now_utc(),
-                open,
-            )
-            .map_err(failed)?;
+        let written = self.session.operator.client_certificates();
+        for (name, files) in written.map_err(|error| Failure::new(error.to_string()))? {
             if files.issued.is_some() && !self.args.json {
                 anstream::println!(
-                    "Wrote the certificate of {}: use it with `. {}`.",
-                    client.name,
+                    "Wrote the certificate of {name}: use it with `. {}`.",
                     files.environment.display()
                 );
             }

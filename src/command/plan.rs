@@ -60,9 +60,10 @@ impl Args {
 /// An unreadable file, or one that cannot be written; hosts that cannot be reached are part of the plan.
 pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> {
     let desired = load(file, style.color)?;
-    let session = Session::open(desired, &args.connection)?;
+    let goal = args.goal();
+    let session = Session::open_for(&goal, desired, &args.connection)?;
     let observed = session.observe().await;
-    let plan = session.plan(&observed, &intent(args.goal())?);
+    let plan = session.plan(&observed, &intent(goal)?);
     if let Some(out) = &args.out {
         saved::write(&plan, out)?;
     }

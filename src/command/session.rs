@@ -55,13 +55,39 @@ pub fn load(file: &Path, colour: bool) -> Result<Desired, Failure> {
 
 impl Session {
     /// A session under a desired state.
+    ///
+    /// # Errors
+    /// When there is no certificate to talk to members with.
     pub fn open(desired: Desired, connection: &Connection) -> Result<Self, Failure> {
+        Self::with(desired, connection, false)
+    }
+
+    /// A session for this goal: what is destroyed need not be talked to.
+    ///
+    /// # Errors
+    /// As of [`Session::open`].
+    pub fn open_for(
+        goal: &Goal,
+        desired: Desired,
+        connection: &Connection,
+    ) -> Result<Self, Failure> {
+        Self::with(desired, connection, goal.is_destroy())
+    }
+
+    fn with(desired: Desired, connection: &Connection, lenient: bool) -> Result<Self, Failure> {
         let desired = Arc::new(desired);
         let secrets = Arc::new(Resolver::new());
         let cache =
             artifact::default_cache().unwrap_or_else(|| PathBuf::from("/var/cache/quorate"));
         let operator = Operator::new(desired.clone(), secrets.clone(), cache.clone());
-        let tls = operator.etcd_tls().map_err(Failure::new)?;
+        let (tls, warning) = match operator.etcd_tls() {
+            Ok(found) => found,
+            Err(error) if lenient => (None, Some(format!("members cannot be asked: {error}"))),
+            Err(error) => return Err(Failure::new(error)),
+        };
+        if let Some(warning) = warning {
+            anstream::eprintln!("Warning: {warning}");
+        }
         let policy = Policy {
             accept_new_host_keys: connection.accept_new_host_keys,
         };

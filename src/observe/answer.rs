@@ -1,6 +1,6 @@
 //! Reads the answer of a probe. Nothing a host says makes this panic; what makes no sense is an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -64,7 +64,7 @@ struct Reader {
     kernel: String,
     systemd: bool,
     os: Os,
-    tools: std::collections::BTreeSet<String>,
+    tools: BTreeSet<String>,
     stats: BTreeMap<String, (String, FileStat, String)>,
     sums: BTreeMap<String, String>,
     versions: BTreeMap<String, String>,
@@ -73,6 +73,8 @@ struct Reader {
     user: bool,
     unit: UnitFact,
     packages: BTreeMap<String, String>,
+    held: BTreeSet<String>,
+    locks: Vec<String>,
     filesystem: FilesystemFact,
     data: Option<DataDir>,
     listeners: Vec<Listener>,
@@ -134,9 +136,13 @@ impl Reader {
                 self.unit.running_sha256 = (sum.len() == 64).then(|| (*sum).to_owned());
             }
             ("started", [at]) => self.unit.started_at = at.parse().ok(),
-            ("package", ["installed", name, version]) => {
+            ("package", ["installed", name, version, want]) => {
                 self.packages.insert((*name).into(), (*version).into());
+                if *want == "hold" {
+                    self.held.insert((*name).into());
+                }
             }
+            ("locks", [content]) => self.locks.extend(decode(content)),
             ("df", [line]) => {
                 let columns: Vec<&str> = line.split_whitespace().collect();
                 if let [_, _, _, free, _, mount @ ..] = columns.as_slice() {
@@ -261,6 +267,11 @@ impl Reader {
             .chain(&spec.others)
             .map(|path| (path.clone(), self.file(spec, path)))
             .collect();
+        let locked = self
+            .packages
+            .keys()
+            .filter(|name| self.locks.iter().any(|list| locks(list, name)));
+        self.held.extend(locked.cloned());
         self.listeners.sort();
         self.listeners.dedup_by_key(|listener| listener.port);
         self.unit.drop_ins.sort();
@@ -274,6 +285,7 @@ impl Reader {
                 unit: self.unit,
                 binary,
                 packages: self.packages,
+                held: self.held,
                 data: self.data.unwrap_or(DataDir::Empty),
                 marker: match self.marker {
                     None => MarkerState::Absent,
@@ -318,6 +330,27 @@ impl Reader {
             other => FileFact::Other(other.into()),
         }
     }
+}
+
+/// Whether a list of the versionlock plugin of dnf 4 (`etcd-0:3.5.16-1.*`), yum (`0:etcd-3.5.16-1.*`) or dnf 5 (TOML)
+/// locks a package.
+fn locks(list: &str, package: &str) -> bool {
+    list.lines().map(str::trim).any(|line| {
+        let named = line
+            .strip_prefix("name")
+            .and_then(|rest| rest.trim_start().strip_prefix('='))
+            .is_some_and(|name| name.trim().trim_matches(['"', '\'']) == package);
+        // Lines with `!` exclude a version, and lock none.
+        let without_epoch = line.split_once(':').filter(|(epoch, _)| {
+            !epoch.is_empty() && epoch.chars().all(|digit| digit.is_ascii_digit())
+        });
+        named
+            || [Some(line), without_epoch.map(|(_, rest)| rest)]
+                .into_iter()
+                .flatten()
+                .filter_map(|line| line.strip_prefix(package)?.strip_prefix('-'))
+                .any(|version| version.starts_with(|c: char| c.is_ascii_digit() || c == '*'))
+    })
 }
 
 fn decode(content: &str) -> Option<String> {
@@ -372,6 +405,40 @@ mod tests {
             read("clock\t1\nuid\t0\n", &spec(), 0),
             Err(HostUnknown::Probe(_))
         ));
+    }
+
+    #[test]
+    fn holds_of_every_package_manager_are_seen() {
+        let tools: String = NEEDED
+            .iter()
+            .map(|tool| format!("tool\t{tool}\n"))
+            .collect();
+        let held = |packages: &str, list: &str| {
+            let answer = format!(
+                "arch\tLinux x86_64\nuid\t0\nsystemd\t1\n{tools}{packages}locks\t{}\nend\n",
+                STANDARD.encode(list)
+            );
+            let facts = read(&answer, &spec(), 0).unwrap().facts;
+            assert!(!facts.packages.is_empty());
+            facts.held.into_iter().collect::<Vec<_>>().join(" ")
+        };
+        let apt = "package\tinstalled\tetcd-client\t3.4.23-4\tinstall\n\
+                   package\tinstalled\tetcd-server\t3.4.23-4\thold\n\
+                   package\tconfig-files\tetcd\t3.4.23-4\thold\n";
+        assert_eq!(held(apt, ""), "etcd-server");
+        let rpm = "package\tinstalled\tetcd\t3.5.16-1\t\n";
+        for (list, expected) in [
+            ("# Added lock on Sat\netcd-0:3.5.16-1.lab.*\n", "etcd"),
+            ("0:etcd-3.5.16-1.el7.*\n", "etcd"),
+            ("etcd-*\n", "etcd"),
+            ("version = \"1.0\"\n[[packages]]\nname = \"etcd\"\n", "etcd"),
+            ("", ""),
+            ("!etcd-0:3.5.16-1.lab.*\n# etcd-0:3.5.16\n", ""),
+            ("etcd-client-0:3.5.16-1.lab.*\n", ""),
+            ("[[packages]]\nname = \"etcd-client\"\n", ""),
+        ] {
+            assert_eq!(held(rpm, list), expected, "{list:?}");
+        }
     }
 
     #[test]

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 use crate::artifact::{self, Archive};
-use crate::desired::model::{CaEncryption, Desired, Install, TlsMode, VersionSpec};
+use crate::desired::model::{CaEncryption, Desired, Install, SecretRef, TlsMode, VersionSpec};
 use crate::observed::ArchiveFact;
 use crate::observed::certificate::CaFacts;
 use crate::pki::{
-    self, Authority, AuthorityCertificate, KeyProtection, NewAuthority, OperatorCertificate,
-    PkiError,
+    self, Authority, AuthorityCertificate, ClientFiles, KeyProtection, NewAuthority, NewClient,
+    OperatorCertificate, PkiError,
 };
 use crate::remote::EtcdTls;
+use crate::runtime;
 use crate::secret::SecretSource;
 
 /// The operator's side of a run.
@@ -95,7 +96,10 @@ impl Operator {
     }
 
     /// Creates the authority, or opens its key.
-    pub fn open_authority(&self) -> Result<Authority, String> {
+    ///
+    /// # Errors
+    /// As of [`Authority::create_or_open`], and when a secret that opens the key cannot be had.
+    pub fn open_authority(&self) -> Result<Authority, PkiError> {
         let ca = &self.desired.tls.ca;
         let new = NewAuthority {
             cluster: &self.desired.cluster.name,
@@ -108,16 +112,18 @@ impl Operator {
             &self.protection()?,
             OffsetDateTime::now_utc(),
         )
-        .map_err(|error| error.to_string())
     }
 
-    fn protection(&self) -> Result<KeyProtection, String> {
+    fn protection(&self) -> Result<KeyProtection, PkiError> {
+        let resolve = |reference: &SecretRef, purpose: &str| {
+            self.secrets
+                .resolve(reference, purpose)
+                .map_err(|why| PkiError::Secret { why })
+        };
         match &self.desired.tls.ca.encryption {
             None => Ok(KeyProtection::Plain),
             Some(CaEncryption::Passphrase(reference)) => {
-                let passphrase = self
-                    .secrets
-                    .resolve(reference, "passphrase of the CA key")?;
+                let passphrase = resolve(reference, "passphrase of the CA key")?;
                 Ok(KeyProtection::Passphrase(passphrase))
             }
             Some(CaEncryption::Recipient {
@@ -125,49 +131,117 @@ impl Operator {
                 identity,
             }) => Ok(KeyProtection::Recipient {
                 recipient: recipient.clone(),
-                identity: self
-                    .secrets
-                    .resolve(identity, "age identity of the CA key")?,
+                identity: resolve(identity, "age identity of the CA key")?,
             }),
         }
     }
 
     /// The operator's own certificate for talking to members; `None` under plain HTTP, or while there is no authority.
-    pub fn etcd_tls(&self) -> Result<Option<EtcdTls>, String> {
+    /// The second value is a warning: it will not do for much longer.
+    ///
+    /// # Errors
+    /// In words, when there is none that works and none can be issued.
+    pub fn etcd_tls(&self) -> Result<(Option<EtcdTls>, Option<String>), String> {
         if self.desired.tls.client != TlsMode::Managed {
-            return Ok(None);
+            return Ok((None, None));
         }
         let Some(authority) = self.authority().map_err(|error| error.to_string())? else {
-            return Ok(None);
+            return Ok((None, None));
         };
-        let certificate = self.operator_certificate(&authority)?;
-        Ok(Some(EtcdTls {
+        let (certificate, missing) = self
+            .operator_certificate(&authority)
+            .map_err(|error| error.to_string())?;
+        let warning = missing.map(|error| {
+            let reasons = certificate.reasons.iter().map(ToString::to_string);
+            format!(
+                "the operator's certificate is due ({}), and no other can be issued: {error}",
+                reasons.collect::<Vec<_>>().join(", ")
+            )
+        });
+        let tls = EtcdTls {
             ca_pem: authority.pem().to_owned(),
             identity: Some((certificate.cert_pem, certificate.key_pem)),
-        }))
+        };
+        Ok((Some(tls), warning))
     }
 
     fn operator_certificate(
         &self,
         authority: &AuthorityCertificate,
-    ) -> Result<OperatorCertificate, String> {
-        let ca = &self.desired.tls.ca;
-        let failed: std::cell::RefCell<Option<String>> = std::cell::RefCell::default();
+    ) -> Result<(OperatorCertificate, Option<PkiError>), PkiError> {
+        let dir = &self.desired.tls.ca.dir;
         pki::ensure_operator(
-            &ca.dir,
+            dir,
             authority,
             self.desired.tls.leaf.key,
             OffsetDateTime::now_utc(),
-            || {
-                let protection = self.protection().map_err(|error| {
-                    failed.replace(Some(error));
-                    PkiError::NoAuthority {
-                        dir: ca.dir.clone(),
-                    }
-                })?;
-                Authority::open_key(&ca.dir, &protection)
-            },
+            || Authority::open_key(dir, &self.protection()?),
         )
-        .map_err(|error| failed.take().unwrap_or_else(|| error.to_string()))
+    }
+
+    /// Sees to the certificates of people and programs, by name.
+    ///
+    /// # Errors
+    /// As of [`pki::ensure_client`] and [`Operator::open_authority`].
+    pub fn client_certificates(&self) -> Result<Vec<(String, ClientFiles)>, PkiError> {
+        let desired = &self.desired;
+        if desired.tls.client != TlsMode::Managed {
+            return Ok(vec![]);
+        }
+        let Some(authority) = self.authority()? else {
+            return Ok(vec![]);
+        };
+        let endpoints: Vec<String> = desired
+            .nodes
+            .iter()
+            .map(|node| runtime::layout(desired, node).client_url)
+            .collect();
+        let clients = desired.tls.client_certs.iter().map(|client| {
+            let new = NewClient {
+                name: &client.name,
+                key: desired.tls.leaf.key,
+                validity: client.validity.unwrap_or(desired.tls.leaf.validity),
+                renew_before: desired.tls.leaf.renew_before,
+                endpoints: &endpoints,
+            };
+            let now = OffsetDateTime::now_utc();
+            let dir = &desired.tls.ca.dir;
+            let files = pki::ensure_client(dir, &authority, &new, now, || self.open_authority())?;
+            Ok((client.name.clone(), files))
+        });
+        clients.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Resolver;
+
+    #[test]
+    fn a_secret_that_is_missing_is_not_an_authority_that_is_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "schema = 1\n[cluster]\nname = \"demo\"\n[etcd]\nversion = \"3.5.33\"\n\
+                    [etcd.install]\nmethod = \"package\"\n\
+                    [[node]]\nname = \"etcd-1\"\nip = \"10.0.0.1\"\n[tls]\nclient = \"managed\"\n\
+                    [[tls.client_cert]]\nname = \"ops\"\n";
+        let operator = |text: &str| {
+            let (desired, _) = crate::desired::parse(text, "f.toml", dir.path(), None).unwrap();
+            let secrets = Arc::new(Resolver::new());
+            Operator::new(Arc::new(desired), secrets, dir.path().join("cache"))
+        };
+        operator(text).open_authority().map(drop).unwrap();
+        let locked =
+            format!("{text}[tls.ca.encryption]\npassphrase = {{ env = \"QUORATE_TEST_UNSET\" }}\n");
+        let error = operator(&locked).client_certificates().unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("the environment variable QUORATE_TEST_UNSET is not set"),
+            "{error}"
+        );
+        let written = operator(text).client_certificates().unwrap();
+        assert_eq!(written[0].0, "ops");
+        assert!(written[0].1.certificate.exists());
     }
 }

@@ -264,9 +264,13 @@ q_ports() {
 # The one that the system lives by: Debian may have rpm, and Fedora dpkg.
 q_packages() {
   if (. /etc/os-release && case " ${ID:-} ${ID_LIKE:-} " in *' debian '*) ;; *) exit 1 ;; esac) 2>/dev/null; then
-    dpkg-query -W -f 'package\t${db:Status-Status}\t${Package}\t${Version}\n' "$@" 2>/dev/null
+    dpkg-query -W -f 'package\t${db:Status-Status}\t${Package}\t${Version}\t${db:Status-Want}\n' "$@" 2>/dev/null
   else
-    rpm -q --qf 'package\tinstalled\t%{NAME}\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\n' "$@" 2>/dev/null | grep '^package'
+    rpm -q --qf 'package\tinstalled\t%{NAME}\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\t\n' "$@" 2>/dev/null | grep '^package'
+    q_lists=$(sed -n 's/^[[:space:]]*locklist[[:space:]]*=[[:space:]]*//p' /etc/dnf/plugins/versionlock.conf /etc/yum/pluginconf.d/versionlock.conf 2>/dev/null)
+    for list in $q_lists /etc/dnf/versionlock.toml; do
+      if [ -f "$list" ]; then printf 'locks\t%s\n' "$(q_b64 "$list")"; fi
+    done
   fi
 }
 printf 'clock\t%s\n' "$(date +%s%3N)"

@@ -151,6 +151,8 @@ pub struct CaFacts {
     pub current: CertificateFacts,
     /// Further certificates of the bundle, in its order.
     pub former: Vec<CertificateFacts>,
+    /// SHA-256 of the whole bundle as it was read, hex: members are to trust that and nothing else.
+    pub sha256: String,
 }
 
 impl CaFacts {
@@ -168,7 +170,11 @@ impl CaFacts {
         }
         let former = all.split_off(1);
         match all.pop() {
-            Some(current) => Ok(Self { current, former }),
+            Some(current) => Ok(Self {
+                current,
+                former,
+                sha256: sha256_hex(pem.as_bytes()),
+            }),
             None => Err("there is no certificate in it".to_owned()),
         }
     }

@@ -76,6 +76,8 @@ pub struct HostFacts {
     pub binary: Option<BinaryFact>,
     /// Package versions installed, by name.
     pub packages: BTreeMap<String, String>,
+    /// Those of them that the package manager is told not to upgrade.
+    pub held: BTreeSet<String>,
     /// The member's data directory.
     pub data: DataDir,
     /// The marker.

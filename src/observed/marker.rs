@@ -53,6 +53,9 @@ pub struct Marker {
     /// Packages that we installed.
     #[serde(default)]
     pub packages: Vec<String>,
+    /// Packages that were there before us, and whose upgrades we hold back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<String>,
     /// sha256 of the archive that the binaries came from.
     pub archive: Option<String>,
     /// sha256 of the certificate of the authority that the member trusts.

@@ -45,6 +45,12 @@ pub enum PkiError {
         /// Why.
         why: String,
     },
+    /// What opens the authority's key could not be had.
+    #[error("{why}")]
+    Secret {
+        /// What is wrong with which reference.
+        why: String,
+    },
     /// There is no authority at all.
     #[error("there is no certificate authority in {}: get the directory from whoever set the cluster up", dir.display())]
     NoAuthority {

@@ -79,7 +79,8 @@ pub fn load_operator(
 
 /// The operator's certificate: the cached one, or a new one in its place when that is missing,
 /// foreign, not as wanted, or has less than [`OPERATOR_RENEW_BEFORE`] left. `open` is called only
-/// to issue.
+/// to issue. Where it fails a cached one that still works will do; the second value says why there is
+/// no new one.
 ///
 /// # Errors
 /// As of [`load_operator`], of `open` and of [`issue`]; when a file cannot be written.
@@ -89,14 +90,21 @@ pub fn ensure_operator(
     key: KeyKind,
     now: OffsetDateTime,
     open: impl FnOnce() -> Result<Authority, PkiError>,
-) -> Result<OperatorCertificate, PkiError> {
-    match load_operator(dir, ca, key, now)? {
-        Some(cached) if cached.reasons.is_empty() => return Ok(cached),
-        _ => {}
-    }
+) -> Result<(OperatorCertificate, Option<PkiError>), PkiError> {
+    let cached = load_operator(dir, ca, key, now)?;
+    let cached = match cached {
+        Some(cached) if cached.reasons.is_empty() => return Ok((cached, None)),
+        cached => cached.filter(OperatorCertificate::works),
+    };
+    let authority = match (open(), cached) {
+        (Ok(authority), _) => authority,
+        // Who has no key, or no passphrase at hand, need not be kept from looking.
+        (Err(error), Some(cached)) => return Ok((cached, Some(error))),
+        (Err(error), None) => return Err(error),
+    };
     let wanted = wanted(key);
     let issued = issue(
-        &open()?,
+        &authority,
         wanted.profile,
         &wanted.names,
         key,
@@ -106,12 +114,13 @@ pub fn ensure_operator(
     replace_pair(&dir.join(CERTIFICATE), PRIVATE, &dir.join(KEY), &issued)?;
     // What is returned is what was issued, not what is on disk, where another operator may have
     // replaced one half by now. Whoever reads the mix finds no pair and issues again.
-    Ok(OperatorCertificate {
+    let issued = OperatorCertificate {
         cert_pem: issued.cert_pem,
         key_pem: issued.key_pem,
         facts: issued.facts,
         reasons: Vec::new(),
-    })
+    };
+    Ok((issued, None))
 }
 
 /// Puts a certificate and its key in place of those that are there.

@@ -135,6 +135,7 @@ pub(super) fn host(
         aside,
         user: marker.user.clone(),
         packages: marker.packages.clone(),
+        held: marker.held.clone(),
         manager: facts.package_manager(),
     });
     add("clean", kind, &mut before);

@@ -45,10 +45,7 @@ pub fn facts(desired: &Desired, observed: &Observed) -> BTreeMap<String, String>
         );
     }
     if let Some(authority) = &observed.operator.authority {
-        facts.insert(
-            "authority".into(),
-            authority.current.fingerprint_sha256.clone(),
-        );
+        facts.insert("authority".into(), authority.sha256.clone());
     }
     for (node, state) in &observed.hosts {
         let mut put = |what: &str, value: String| {
@@ -154,6 +151,9 @@ fn host_facts(host: &HostFacts, put: &mut impl FnMut(&str, String)) {
     );
     for (name, version) in &host.packages {
         put(&format!("package {name}"), version.clone());
+    }
+    for name in &host.held {
+        put(&format!("hold of package {name}"), "held".into());
     }
     put(
         "data",

@@ -8,7 +8,7 @@ use super::Inputs;
 use super::fingerprint::{MAX_SKEW_MS, sha256};
 use super::model::Blocked;
 use crate::action::install::{Install, Source};
-use crate::action::prepare::Prepare;
+use crate::action::prepare::{Hold, Prepare};
 use crate::action::{Change, configure};
 use crate::desired::model::{Desired, Install as Method, Node, VersionSpec};
 use crate::observed::OperatorFacts;
@@ -210,7 +210,27 @@ impl Host<'_> {
             })
             .cloned()
             .collect();
-        (user.is_some() || !directories.is_empty()).then_some(Prepare { user, directories })
+        let hold = self.hold();
+        (user.is_some() || !directories.is_empty() || hold.is_some()).then_some(Prepare {
+            user,
+            directories,
+            hold,
+        })
+    }
+
+    /// Packages that the package manager would upgrade behind our back (Q19). Those that are installed first are held then.
+    fn hold(&self) -> Option<Hold> {
+        let Method::Package { names, .. } = &self.desired.etcd.install else {
+            return None;
+        };
+        let mut names = package_names(names, self.facts);
+        names.retain(|name| {
+            self.facts.packages.contains_key(name) && !self.facts.held.contains(name)
+        });
+        (!names.is_empty()).then(|| Hold {
+            manager: self.facts.package_manager(),
+            names,
+        })
     }
 
     /// What a preparation changes, for people.
@@ -234,7 +254,20 @@ impl Host<'_> {
             (before.as_ref() != Some(&after))
                 .then(|| change(&wanted.path, before, Some(after), drift))
         });
-        user.chain(directories).collect()
+        let holds = prepare
+            .hold
+            .iter()
+            .flat_map(|hold| &hold.names)
+            .map(|name| {
+                let drift = self.marker().is_some();
+                change(
+                    &format!("package {name}"),
+                    Some("not held".into()),
+                    Some("held".into()),
+                    drift,
+                )
+            });
+        user.chain(directories).chain(holds).collect()
     }
 
     /// Why the certificate on the host has to be replaced; `None` when it need not.
@@ -283,21 +316,14 @@ impl Host<'_> {
             match &write.content {
                 Content::Text(text) => changes.extend(self.text_change(&write.path, text, fact)),
                 Content::Authority => {
-                    let there = fact
-                        .file()
-                        .and_then(|stat| stat.certificate.as_ref())
-                        .and_then(|certificate| certificate.as_ref().ok())
-                        .map(|certificate| &certificate.facts.fingerprint_sha256);
-                    let wanted = self
-                        .operator
-                        .authority
-                        .as_ref()
-                        .map(|ca| &ca.current.fingerprint_sha256);
-                    if there.is_none() || there != wanted {
+                    // The whole file counts: what somebody appended to it would be trusted as well.
+                    let there = fact.file().and_then(|stat| stat.sha256.as_ref());
+                    let wanted = self.operator.authority.as_ref();
+                    if there.is_none() || there != wanted.map(|ca| &ca.sha256) {
                         changes.push(change(
                             &write.path,
                             there.cloned(),
-                            wanted.cloned(),
+                            wanted.map(|ca| ca.sha256.clone()),
                             there.is_some(),
                         ));
                     }
@@ -505,23 +531,10 @@ impl Host<'_> {
         install: impl Fn(Source) -> Install,
     ) -> Result<Option<Install>, Blocked> {
         let wanted = self.exact_version();
-        // The same rule by which the script chooses: revisions and rebuilds of a version are that version.
-        let version_fits = |version: &str| {
-            let without_epoch = version.split_once(':').map_or(version, |(_, rest)| rest);
-            package_version.or(wanted.as_deref()).is_some_and(|wanted| {
-                [version, without_epoch].into_iter().any(|version| {
-                    version
-                        .strip_prefix(wanted)
-                        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '+', '~']))
-                })
-            })
-        };
-        let installed = self
-            .facts
-            .packages
-            .iter()
-            .all(|(_, version)| version_fits(version));
-        if installed && !self.facts.packages.is_empty() && self.facts.binary.is_some() {
+        if self.other_packages().is_empty()
+            && !self.facts.packages.is_empty()
+            && self.facts.binary.is_some()
+        {
             return Ok(None);
         }
         let Some(version) = package_version.map(str::to_owned).or(wanted) else {
@@ -545,6 +558,27 @@ impl Host<'_> {
                 .collect(),
             unit: self.layout.unit.clone(),
         })))
+    }
+
+    /// Installed packages at another version than the file asks for, with that version.
+    pub fn other_packages(&self) -> Vec<(&str, &str)> {
+        let Method::Package {
+            package_version, ..
+        } = &self.desired.etcd.install
+        else {
+            return vec![];
+        };
+        let wanted = package_version.clone().or(self.exact_version());
+        self.facts
+            .packages
+            .iter()
+            .filter(|(_, version)| {
+                !wanted
+                    .as_deref()
+                    .is_some_and(|wanted| version_fits(wanted, version))
+            })
+            .map(|(name, version)| (name.as_str(), version.as_str()))
+            .collect()
     }
 
     /// The marker that belongs on the host once everything is as it should be.
@@ -591,6 +625,16 @@ impl Host<'_> {
         }
         files
     }
+}
+
+/// The same rule by which the script chooses: revisions and rebuilds of a version are that version.
+fn version_fits(wanted: &str, version: &str) -> bool {
+    let without_epoch = version.split_once(':').map_or(version, |(_, rest)| rest);
+    [version, without_epoch].into_iter().any(|version| {
+        version
+            .strip_prefix(wanted)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '+', '~']))
+    })
 }
 
 /// The packages that bring etcd, by distribution.

@@ -39,10 +39,16 @@ pub(super) fn settled(
         None => (!host.facts.user).then(|| host.layout.user.clone()),
     };
     let mut packages = old.map(|old| old.packages.clone()).unwrap_or_default();
+    let mut held = old.map(|old| old.held.clone()).unwrap_or_default();
     if let Install::Package { names, .. } = &inputs.desired.etcd.install {
         for name in package_names(names, host.facts) {
-            if !host.facts.packages.contains_key(&name) && !packages.contains(&name) {
+            if packages.contains(&name) {
+                continue;
+            }
+            if !host.facts.packages.contains_key(&name) {
                 packages.push(name);
+            } else if !host.facts.held.contains(&name) && !held.contains(&name) {
+                held.push(name);
             }
         }
     }
@@ -66,6 +72,7 @@ pub(super) fn settled(
         directories,
         user,
         packages,
+        held,
         archive,
         authority: inputs
             .observed

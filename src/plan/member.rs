@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::converge::{Known, change_of};
 use super::host::{Differences, FileDifference, Host};
 use super::moves;
-use super::refusal::{install_change, tls_change, version_change};
+use super::refusal::{binary_change, install_change, package_change, tls_change, version_change};
 use super::restarts::{restart_reasons, switches};
 use super::{Blocked, Draft, Goal, Inputs, markers};
 use crate::action::marker::{Claim, Record};
@@ -58,10 +58,15 @@ pub(super) fn converge(
         draft.blocked.extend(differences.blocked);
         return false;
     }
-    let refusals: Vec<Blocked> = [version_change(host), tls_change(host), install_change(host)]
-        .into_iter()
-        .flatten()
-        .collect();
+    let refusals: Vec<Blocked> = [
+        version_change(host).or_else(|| binary_change(host, inputs.observed)),
+        tls_change(host),
+        install_change(host),
+        package_change(host),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     if !refusals.is_empty() {
         draft.blocked.extend(refusals);
         return false;

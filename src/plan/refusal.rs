@@ -3,8 +3,10 @@
 use super::Blocked;
 use super::host::Host;
 use crate::desired::model::{Install, VersionSpec};
+use crate::observed::HostFacts;
+use crate::observed::Observed;
 use crate::observed::etcd::EtcdState;
-use crate::observed::host::FileFact;
+use crate::observed::host::{DataDir, FileFact};
 use crate::runtime::Content;
 
 /// Another version of etcd is a change of its own, with rules of its own (Q16).
@@ -130,4 +132,86 @@ pub(super) fn install_change(host: &Host<'_>) -> Option<Blocked> {
         reason: "the cluster file changes the install method of a living member".into(),
         remedy: "this version does not do that: set [etcd.install] back".into(),
     })
+}
+
+/// A package manager replaces binaries where they are, on all hosts at once and outside any restart: not those of a
+/// living member (Q15).
+pub(super) fn package_change(host: &Host<'_>) -> Option<Blocked> {
+    let lives = host.facts.unit.is_up() || matches!(host.facts.data, DataDir::Wal(_));
+    let others = host.other_packages();
+    (lives && !others.is_empty()).then(|| Blocked {
+        node: Some(host.node.name.clone()),
+        reason: format!(
+            "the cluster file asks for another version of {}",
+            others
+                .iter()
+                .map(|(name, version)| format!("{name} than the {version} that is installed"))
+                .collect::<Vec<_>>()
+                .join(", and of ")
+        ),
+        remedy: "this version does not change the packages of a living member: set `package_version` to what is \
+                 installed"
+            .into(),
+    })
+}
+
+/// A binary that somebody put in place of the one that runs, or that the data was last used with: a restart onto it must
+/// be no upgrade or downgrade (Q16). Binaries of archives are known by digest instead.
+pub(super) fn binary_change(host: &Host<'_>, observed: &Observed) -> Option<Blocked> {
+    let binary = host.facts.binary.as_ref()?;
+    let is_new = match &host.facts.unit.running_sha256 {
+        Some(running) => *running != binary.sha256,
+        None => true,
+    };
+    if matches!(host.desired.etcd.install, Install::Archive { .. }) || !is_new {
+        return None;
+    }
+    let found = binary
+        .version
+        .as_ref()
+        .and_then(|version| version.parse::<semver::Version>().ok());
+    let wrong = match found {
+        None => Some("does not tell its version".to_owned()),
+        Some(found) => {
+            let (fits, wanted) = match &host.desired.etcd.version {
+                VersionSpec::Exact(wanted) => (*wanted == found, wanted.to_string()),
+                VersionSpec::Constraint(wanted) => (wanted.matches(&found), wanted.to_string()),
+            };
+            if fits {
+                other_release(host, observed, &found)
+                    .map(|other| format!("is version {found}, and {other} runs"))
+            } else {
+                Some(format!(
+                    "is version {found}, the cluster file asks for {wanted}"
+                ))
+            }
+        }
+    };
+    wrong.map(|wrong| Blocked {
+        node: Some(host.node.name.clone()),
+        reason: format!("{} on disk is not what the member ran with: it {wrong}", binary.path),
+        remedy: "this version does not upgrade or downgrade a living member: put the binary back that it ran with"
+            .into(),
+    })
+}
+
+/// What runs, where a binary of version `found` would upgrade it to another minor or downgrade it. A member that does not
+/// answer has data of the minor that the others run.
+fn other_release(
+    host: &Host<'_>,
+    observed: &Observed,
+    found: &semver::Version,
+) -> Option<semver::Version> {
+    let said = |facts: &HostFacts| match &facts.etcd {
+        EtcdState::Answered(answer) => answer.status.version.parse::<semver::Version>().ok(),
+        _ => None,
+    };
+    let is_other = |runs: &semver::Version| (runs.major, runs.minor) != (found.major, found.minor);
+    match said(host.facts) {
+        Some(own) => (is_other(&own) || own > *found).then_some(own),
+        None => observed
+            .known()
+            .filter_map(|(_, facts)| said(facts))
+            .find(is_other),
+    }
 }

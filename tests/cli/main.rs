@@ -255,3 +255,29 @@ fn json_events_need_an_approval_that_is_given_beforehand() {
     assert_eq!(out, "");
     assert!(err.contains("--auto-approve"), "{err}");
 }
+
+/// What goes away need not be talked to.
+#[test]
+fn a_destroy_needs_no_certificate() {
+    use quorate::pki::{Authority, KeyProtection, NewAuthority};
+
+    let dir = temporary();
+    let text = "schema = 1\n[cluster]\nname = \"demo\"\n[etcd]\nversion = \"3.5.33\"\n\
+                [etcd.install]\nmethod = \"package\"\n[ssh]\nport = 1\n\
+                [[node]]\nname = \"etcd-1\"\nip = \"127.0.0.1\"\n[tls]\nclient = \"managed\"\n";
+    std::fs::write(dir.path().join("cluster.toml"), text).unwrap();
+    let new = NewAuthority {
+        cluster: "demo",
+        key: quorate::desired::model::KeyKind::EcdsaP256,
+        validity: std::time::Duration::from_secs(86_400),
+    };
+    let now = time::OffsetDateTime::now_utc();
+    let pki = dir.path().join("pki");
+    assert!(Authority::create_or_open(&pki, &new, &KeyProtection::Plain, now).is_ok());
+    std::fs::remove_file(pki.join("ca.key")).unwrap();
+    let (_, err) = expect(dir.path(), &["plan"], 1);
+    assert!(err.contains("has no key beside it"), "{err}");
+    let (out, err) = expect(dir.path(), &["plan", "--destroy"], 3);
+    assert!(err.contains("Warning: members cannot be asked"), "{err}");
+    assert!(out.contains("etcd-1"), "{out}");
+}

@@ -116,6 +116,16 @@ fn packages_of_the_distribution() {
             .unwrap();
         assert_eq!(exe.trim(), "/usr/bin/etcd", "{}", host.name);
     }
+    let before = scene.processes();
+    scene.host(2).run("apt-mark unhold etcd-server").unwrap();
+    scene.plan_is(&["etcd-2.prepare", "etcd-2.record"]);
+    scene.apply();
+    scene.is_converged();
+    assert_eq!(
+        scene.host(2).run("apt-mark showhold").unwrap(),
+        "etcd-client\netcd-server\n"
+    );
+    assert_eq!(scene.processes(), before);
     scene.destroy();
     for host in scene.hosts() {
         let left = host
@@ -193,10 +203,18 @@ fn packages_by_dnf() {
     assert_eq!(scene.processes(), before);
     scene.install = "method = \"package\"\npackage_version = \"1:3.5.16-1.lab\"\n".into();
     scene.is_converged();
+    host.run("dnf -q versionlock delete etcd").unwrap();
+    scene.apply();
+    scene.is_converged();
+    let locked = host.run("dnf -q versionlock list").unwrap();
+    assert!(locked.contains("etcd-1:3.5.16-1.lab"), "{locked}");
+    assert_eq!(scene.processes(), before);
 
     scene.destroy();
     nothing_happened();
     assert_eq!(host.run("dnf -q versionlock list").unwrap(), "");
+    let left = host.run("ls -A /etc/etcd 2>/dev/null || :").unwrap();
+    assert_eq!(left, "", "configuration is left");
     assert!(!scene.has_marker(&host));
     scene.apply();
     scene.is_converged();

@@ -38,6 +38,14 @@ impl<'a> Side<'a> {
     }
 
     fn operator(&self, now: OffsetDateTime) -> Result<OperatorCertificate, PkiError> {
+        self.operator_or_error(now)
+            .map(|(certificate, _)| certificate)
+    }
+
+    fn operator_or_error(
+        &self,
+        now: OffsetDateTime,
+    ) -> Result<(OperatorCertificate, Option<PkiError>), PkiError> {
         ensure_operator(self.dir, &self.ca, KeyKind::EcdsaP256, now, || self.open())
     }
 }
@@ -71,6 +79,27 @@ fn the_operator_is_root_for_thirty_days_and_cached() {
         );
     }
     assert_eq!(side.opened.get(), 1, "the key is opened only to issue");
+}
+
+/// Who has no key of the authority can look as long as the certificate lasts.
+#[test]
+fn the_operator_makes_do_without_the_key() {
+    let (_home, dir, _) = authority(KeyKind::EcdsaP256);
+    let side = Side::new(&dir);
+    let now = OffsetDateTime::now_utc();
+    let first = side.operator(now).unwrap();
+    fs::remove_file(dir.join("ca.key")).unwrap();
+    for (day, is_due) in [(1, false), (24, true), (29, true)] {
+        let (found, missing) = side.operator_or_error(now + DAY * day).unwrap();
+        assert_eq!(found.cert_pem, first.cert_pem);
+        assert_eq!(
+            matches!(missing, Some(PkiError::KeyMissing { .. })),
+            is_due,
+            "{missing:?}"
+        );
+    }
+    let error = side.operator(now + DAY * 31).unwrap_err();
+    assert!(matches!(error, PkiError::KeyMissing { .. }), "{error}");
 }
 
 #[test]

@@ -239,10 +239,12 @@ fn a_leaf_of_a_former_or_foreign_authority_is_found() {
         let alone = CaFacts {
             current: current.clone(),
             former: vec![],
+            sha256: String::new(),
         };
         let rotating = CaFacts {
             current,
             former: vec![shared().certificate().current().clone()],
+            sha256: String::new(),
         };
         for (ca, former) in [(alone, false), (rotating, true)] {
             assert_eq!(

@@ -5,6 +5,7 @@ mod comings;
 mod crashes;
 mod etcd_options;
 mod examples;
+mod hosts;
 mod invalid_files;
 mod model;
 mod rolls;

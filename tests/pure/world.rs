@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use quorate::action::{Action, Operation, RunFacts, UnitVerb};
-use quorate::desired::model::{Desired, Node, VersionSpec};
+use quorate::desired::model::{Desired, Install, Node, VersionSpec};
 use quorate::etcd::id::{ClusterId, MemberId};
 use quorate::observed::etcd::{ClusterView, EtcdState};
 use quorate::observed::host::{
@@ -36,6 +36,10 @@ pub struct Machine {
     pub user: bool,
     pub enabled: bool,
     pub masked: bool,
+    /// Versions of installed packages.
+    pub packages: BTreeMap<String, String>,
+    /// Those that are not upgraded.
+    pub held: BTreeSet<String>,
     /// What the unit was last started with.
     pub process: Option<Process>,
     /// A bootstrap on an empty directory, and any start of a member, in order.
@@ -97,6 +101,19 @@ impl World {
 
     pub fn is_running(&self, name: &str) -> bool {
         self.etcd.hosts[name].run == Run::Up
+    }
+
+    /// Somebody puts a file of root's on a host.
+    pub fn put(&mut self, name: &str, path: &str, mode: u32, text: &str) {
+        self.clock += 10;
+        let entry = Entry {
+            mode,
+            owner: "root".into(),
+            text: Some(text.into()),
+            changed_at: self.clock,
+        };
+        let host = self.hosts.get_mut(name).expect("a host");
+        host.files.insert(path.into(), entry);
     }
 
     /// The member dies where it stands.
@@ -264,8 +281,28 @@ impl World {
                     }
                 }
             }
-            Operation::InstallPackages { .. }
-            | Operation::RemovePackages { .. }
+            Operation::InstallPackages { packages, .. } => {
+                for (name, version) in packages {
+                    if name == "etcd-server" {
+                        host.files.insert(
+                            layout.etcd.clone(),
+                            Entry {
+                                mode: 0o755,
+                                owner: "root".into(),
+                                text: Some(format!("etcd {version}").into()),
+                                changed_at: now,
+                            },
+                        );
+                    }
+                    host.packages.insert(name.clone(), version.clone());
+                    host.held.insert(name.clone());
+                }
+            }
+            Operation::HoldPackages { names, .. } => host.held.extend(names.iter().cloned()),
+            Operation::ReleasePackages { names, .. } => {
+                host.held.retain(|name| !names.contains(name));
+            }
+            Operation::RemovePackages { .. }
             | Operation::AddLearner(_)
             | Operation::Promote(_)
             | Operation::RemoveMember(_)
@@ -411,10 +448,12 @@ impl World {
     /// What a probe of every host would find.
     pub fn observe(&self) -> Observed {
         let mut observed = Observed::default();
-        observed
-            .operator
-            .archives
-            .insert("amd64".into(), Ok(archive()));
+        if matches!(self.desired.etcd.install, Install::Archive { .. }) {
+            observed
+                .operator
+                .archives
+                .insert("amd64".into(), Ok(archive()));
+        }
         for name in self.hosts.keys() {
             let state = if !self.etcd.hosts[name].is_reachable() {
                 HostState::Unknown(quorate::observed::HostUnknown::Unreachable(
@@ -466,9 +505,12 @@ impl World {
             (_, false, _) => "disabled",
         };
         HostFacts {
-            os: Os::default(),
+            os: Os {
+                id: "debian".into(),
+                ..Os::default()
+            },
             arch: "amd64".into(),
-            tools: ["tar", "gzip"].map(String::from).into(),
+            tools: ["tar", "gzip", "apt-get"].map(String::from).into(),
             user: host.user,
             files: paths
                 .into_iter()
@@ -500,10 +542,11 @@ impl World {
                 .and_then(|entry| entry.text.as_ref())
                 .map(|text| BinaryFact {
                     path: layout.etcd.clone(),
-                    version: Some("3.5.16".into()),
+                    version: Some(version_of(text)),
                     sha256: sha256(&**text),
                 }),
-            packages: BTreeMap::new(),
+            packages: host.packages.clone(),
+            held: host.held.clone(),
             data: self.etcd.data_dir(name),
             marker: match host
                 .files
@@ -556,6 +599,17 @@ fn fact(entry: Option<&Entry>) -> FileFact {
     } else {
         FileFact::Directory(stat)
     }
+}
+
+/// What a binary says when it is asked: it is a text such as `etcd 3.5.16-1`.
+fn version_of(binary: &str) -> String {
+    let version = binary
+        .split_once(' ')
+        .map_or("3.5.16", |(_, version)| version);
+    let upstream = version
+        .split_once('-')
+        .map_or(version, |(upstream, _)| upstream);
+    upstream.to_owned()
 }
 
 fn staged(path: &str) -> String {

@@ -78,6 +78,7 @@ pub fn blank() -> HostFacts {
         },
         binary: None,
         packages: BTreeMap::new(),
+        held: BTreeSet::new(),
         data: DataDir::Empty,
         marker: MarkerState::Absent,
         filesystem: FilesystemFact {
@@ -103,6 +104,7 @@ pub fn observed(hosts: impl IntoIterator<Item = (&'static str, HostState)>) -> O
             .into_iter()
             .map(|(name, state)| (name.to_owned(), state))
             .collect(),
+        aliases: std::collections::BTreeSet::new(),
         operator: OperatorFacts {
             archives: BTreeMap::from([("amd64".to_owned(), Ok(archive))]),
             authority: None,
@@ -227,6 +229,7 @@ pub fn marker() -> Marker {
         directories: vec![],
         user: None,
         packages: vec![],
+        held: vec![],
         archive: None,
         authority: None,
         addresses: Table::default(),
@@ -357,7 +360,8 @@ pub fn rolling() -> Plan {
                 files: vec![],
                 binaries: vec![],
                 allow_downtime: false,
-
+                readdress: None,
+                moves: vec![],
                 reasons: because.clone(),
             }),
             &[&id("claim"), &id("configure")],
@@ -409,6 +413,7 @@ pub fn destroy() -> Plan {
         let id = |verb: &str| format!("node.{node}.{verb}");
         let stop = ActionKind::Stop(Stop {
             unit: "etcd.service".into(),
+            member: None,
         });
         plan.actions.push(action(Some(node), "stop", stop, &[]));
         let aside = if node == "etcd-1" {
@@ -438,6 +443,7 @@ pub fn destroy() -> Plan {
             aside: vec![],
             user: None,
             packages: vec![],
+            held: vec![],
             manager: PackageManager::Apt,
         });
         plan.actions.push(action(

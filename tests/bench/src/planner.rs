@@ -154,14 +154,17 @@ impl World {
         let binaries =
             ["etcd", "etcdctl", "etcdutl"].map(|name| (name.to_owned(), DIGEST.to_owned()));
         Ok(Self {
-            authority: stat(
-                0o644,
-                "root",
-                Some(Ok(FoundCertificate::new(
-                    facts.current.clone(),
-                    Some(&facts),
-                ))),
-            ),
+            authority: FileStat {
+                sha256: Some(facts.sha256.clone()),
+                ..stat(
+                    0o644,
+                    "root",
+                    Some(Ok(FoundCertificate::new(
+                        facts.current.clone(),
+                        Some(&facts),
+                    ))),
+                )
+            },
             operator: OperatorFacts {
                 archives: BTreeMap::from([(
                     "amd64".to_owned(),
@@ -205,6 +208,7 @@ impl World {
                 unit: UnitFact::default(),
                 binary: None,
                 packages: BTreeMap::new(),
+                held: BTreeSet::new(),
                 data: DataDir::Empty,
                 marker: MarkerState::Absent,
                 filesystem: FilesystemFact {

@@ -1,0 +1,285 @@
+//! What a plan makes of what is on a host.
+
+use std::time::Duration;
+
+use quorate::action::destroy::Clean;
+use quorate::action::{ActionKind, Kind, Operation, RunFacts};
+use quorate::desired::model::{Install, KeyKind, TlsMode, VersionSpec};
+use quorate::observed::certificate::{CaFacts, FoundCertificate, parse_certificate};
+use quorate::observed::host::{FileFact, FileStat, PackageManager};
+use quorate::observed::{HostFacts, HostState, Observed};
+use quorate::pki::{Authority, KeyProtection, NewAuthority};
+use quorate::plan::fingerprint::sha256;
+use quorate::plan::{Goal, Intent, Plan};
+use time::OffsetDateTime;
+
+use crate::crashes::{CONVERGE, desired, plan_for, run};
+use crate::world::World;
+
+fn packages(package_version: Option<&str>) -> Install {
+    Install::Package {
+        names: vec![],
+        package_version: package_version.map(str::to_owned),
+    }
+}
+
+/// A living cluster whose etcd was installed like this.
+fn living(install: Install) -> World {
+    let mut desired = desired(3);
+    desired.etcd.install = install;
+    form(World::new(desired))
+}
+
+/// A living cluster of members of a version that is on their hosts already.
+fn present(version: VersionSpec) -> World {
+    let mut desired = desired(3);
+    desired.etcd.install = Install::Present {
+        bin_dir: "/opt/etcd".into(),
+    };
+    desired.etcd.version = version;
+    let mut world = World::new(desired);
+    for node in ["etcd-1", "etcd-2", "etcd-3"] {
+        world.put(node, "/opt/etcd/etcd", 0o755, "etcd 3.5.16-1");
+    }
+    form(world)
+}
+
+fn form(mut world: World) -> World {
+    let plan = plan_for(&world, CONVERGE, "n0");
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+    let plan = plan_for(&world, CONVERGE, "n1");
+    assert!(plan.is_empty() && plan.blocked.is_empty(), "{plan:?}");
+    world
+}
+
+fn reasons(plan: &Plan) -> Vec<(&str, &str)> {
+    plan.blocked
+        .iter()
+        .map(|blocked| {
+            (
+                blocked.node.as_deref().unwrap_or_default(),
+                blocked.reason.as_str(),
+            )
+        })
+        .collect()
+}
+
+/// Packages are replaced in place: on a member that lives that would be outside its restart, on all at once.
+#[test]
+fn packages_of_living_members_are_not_replaced() {
+    let mut world = living(packages(Some("3.5.16-1")));
+    world.desired_mut().etcd.install = packages(Some("3.5.16-2"));
+    world.kill("etcd-3");
+    let plan = plan_for(&world, CONVERGE, "n2");
+    let reasons = reasons(&plan);
+    assert!(plan.is_empty(), "{:?}", plan.actions);
+    for node in ["etcd-1", "etcd-2", "etcd-3"] {
+        assert!(
+            reasons.iter().any(|(blocked, reason)| *blocked == node
+                && reason.contains("etcd-server than the 3.5.16-1")),
+            "{node}: {reasons:?}"
+        );
+    }
+}
+
+/// A hold that is lifted, or was never there, is drift: the distribution would upgrade a member behind our back.
+#[test]
+fn packages_are_held_and_given_back() {
+    let mut world = living(packages(None));
+    let host = world.hosts.get_mut("etcd-2").expect("a host");
+    assert!(host.held.remove("etcd-server"), "{:?}", host.held);
+    let plan = plan_for(&world, CONVERGE, "n2");
+    let ids: Vec<&str> = plan
+        .actions
+        .iter()
+        .map(|action| action.id.0.as_str())
+        .collect();
+    assert_eq!(ids, ["node.etcd-2.prepare", "node.etcd-2.record"]);
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+    assert!(plan_for(&world, CONVERGE, "n3").is_empty());
+
+    // What was there before is held as well, and stays when the rest goes.
+    let mut desired = desired(3);
+    desired.etcd.install = packages(None);
+    let mut world = World::new(desired);
+    world.put("etcd-1", "/usr/bin/etcd", 0o755, "etcd 3.5.16");
+    let host = world.hosts.get_mut("etcd-1").expect("a host");
+    for name in ["etcd-server", "etcd-client"] {
+        host.packages.insert(name.into(), "3.5.16-1".into());
+    }
+    host.held.insert("etcd-client".into());
+    let world = form(world);
+    let held = |node: &str| world.hosts[node].held.iter().cloned().collect::<Vec<_>>();
+    assert_eq!(held("etcd-1"), ["etcd-client", "etcd-server"]);
+    let plan = plan_for(&world, Goal::Destroy { purge_data: false }, "n2");
+    for action in &plan.actions {
+        if let ActionKind::Clean(clean) = &action.kind {
+            let node = action.node.as_deref();
+            let (mine, theirs): (&[&str], &[&str]) = match node {
+                Some("etcd-1") => (&[], &["etcd-server"]),
+                _ => (&["etcd-server", "etcd-client"], &[]),
+            };
+            assert_eq!(clean.packages, mine, "{node:?}");
+            assert_eq!(clean.held, theirs, "{node:?}");
+        }
+    }
+}
+
+/// rpm keeps a configuration file that is there and changed; dpkg must find the unit where the package had it.
+#[test]
+fn ours_goes_before_rpm_can_keep_it() {
+    let world = living(packages(None));
+    for manager in [PackageManager::Dnf, PackageManager::Apt] {
+        let plan = plan_for(&world, Goal::Destroy { purge_data: false }, "n2");
+        let cleans = plan.actions.into_iter().filter_map(|action| {
+            let ActionKind::Clean(clean) = action.kind else {
+                return None;
+            };
+            Some(Clean { manager, ..clean })
+        });
+        let cleans: Vec<Clean> = cleans.collect();
+        assert_eq!(cleans.len(), 3);
+        for clean in cleans {
+            let operations = clean.operations(&RunFacts::default());
+            let place = |wanted: &dyn Fn(&Operation) -> bool| operations.iter().position(wanted);
+            let removal = |path: &'static str| {
+                move |operation: &Operation| *operation == Operation::RemoveFile(path.into())
+            };
+            let packages = place(&|o| matches!(o, Operation::RemovePackages { .. }));
+            let config = place(&removal("/etc/etcd/etcd.conf"));
+            let unit = place(&removal("/etc/systemd/system/etcd.service"));
+            assert!(packages.is_some() && config.is_some() && packages < unit);
+            assert_eq!(config < packages, manager == PackageManager::Dnf);
+        }
+    }
+}
+
+/// A restart comes up with whatever binary is there then: another patch at most, and never an older one.
+#[test]
+fn nobody_is_restarted_onto_a_binary_of_another_minor() {
+    let exact = || VersionSpec::Exact("3.5.16".parse().expect("a version"));
+    let range = || VersionSpec::Constraint(">=3.5.10, <3.7".parse().expect("a constraint"));
+    for (version, found, restarts) in [
+        (range(), "3.5.16-2", true),
+        (range(), "3.5.17-1", true),
+        (range(), "3.5.15-1", false),
+        (range(), "3.6.4-1", false),
+        (range(), "3.7.0-1", false),
+        (range(), "gibberish", false),
+        (exact(), "3.5.16-2", true),
+        (exact(), "3.5.17-1", false),
+        (exact(), "gibberish", false),
+    ] {
+        let mut world = present(version);
+        for node in ["etcd-1", "etcd-2", "etcd-3"] {
+            world.put(node, "/opt/etcd/etcd", 0o755, &format!("etcd {found}"));
+        }
+        let plan = plan_for(&world, CONVERGE, "n2");
+        if restarts {
+            assert!(plan.blocked.is_empty(), "{found}: {:?}", plan.blocked);
+            assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+            assert!(plan_for(&world, CONVERGE, "n3").is_empty());
+        } else {
+            assert!(plan.is_empty(), "{found}: {:?}", plan.actions);
+            assert_eq!(plan.blocked.len(), 3, "{found}: {:?}", plan.blocked);
+        }
+    }
+    // One that is down would come up with it just the same.
+    for (found, starts) in [("3.5.17-1", true), ("3.6.4-1", false)] {
+        let mut world = present(range());
+        world.kill("etcd-2");
+        world.put("etcd-2", "/opt/etcd/etcd", 0o755, &format!("etcd {found}"));
+        let plan = plan_for(&world, CONVERGE, "n2");
+        assert_eq!(
+            (plan.is_empty(), plan.blocked.is_empty()),
+            (!starts, starts),
+            "{found}: {plan:?}"
+        );
+    }
+    // The distribution's binary is no other.
+    let mut world = living(packages(None));
+    world.put("etcd-2", "/usr/bin/etcd", 0o755, "etcd 3.6.4");
+    let plan = plan_for(&world, CONVERGE, "n2");
+    assert!(plan.is_empty(), "{:?}", plan.actions);
+    assert!(
+        reasons(&plan)[0].1.contains("is version 3.6.4"),
+        "{:?}",
+        plan.blocked
+    );
+}
+
+fn facts<'a>(observed: &'a mut Observed, node: &str) -> &'a mut HostFacts {
+    match observed.hosts.get_mut(node) {
+        Some(HostState::Known(facts)) => facts,
+        other => panic!("{node} is not known: {other:?}"),
+    }
+}
+
+fn plan_on(world: &World, observed: &Observed) -> Plan {
+    let intent = Intent {
+        goal: CONVERGE,
+        nonce: "n2".into(),
+    };
+    quorate::plan::plan(
+        &world.desired,
+        observed,
+        &intent,
+        OffsetDateTime::UNIX_EPOCH,
+    )
+}
+
+/// A new authority's certificate.
+fn authority() -> String {
+    let dir = tempfile::tempdir().expect("a directory");
+    let new = NewAuthority {
+        cluster: "demo",
+        key: KeyKind::EcdsaP256,
+        validity: Duration::from_secs(86_400),
+    };
+    let now = OffsetDateTime::now_utc();
+    let Ok(authority) =
+        Authority::create_or_open(&dir.path().join("pki"), &new, &KeyProtection::Plain, now)
+    else {
+        panic!("no authority")
+    };
+    authority.certificate().pem().to_owned()
+}
+
+/// The member would trust whatever is in its file, and the first certificate alone does not tell.
+#[test]
+fn an_authority_that_somebody_appended_is_taken_out() {
+    const PATH: &str = "/etc/etcd/tls/ca.crt";
+    let mut desired = desired(1);
+    desired.tls.peer = TlsMode::Managed;
+    let world = World::new(desired);
+    let ours = authority();
+    for (text, differs) in [
+        (ours.clone(), false),
+        (format!("{ours}{}", authority()), true),
+        (authority(), true),
+    ] {
+        let mut observed = world.observe();
+        observed.operator.authority = Some(CaFacts::parse(&ours).expect("an authority"));
+        let stat = FileStat {
+            mode: 0o644,
+            owner: "root".into(),
+            group: "root".into(),
+            sha256: Some(sha256(&text)),
+            certificate: Some(
+                parse_certificate(&text).map(|facts| FoundCertificate::new(facts, None)),
+            ),
+            ..FileStat::default()
+        };
+        facts(&mut observed, "etcd-1")
+            .files
+            .insert(PATH.into(), FileFact::File(stat));
+        let plan = plan_on(&world, &observed);
+        let written = plan.actions.iter().any(|action| match &action.kind {
+            ActionKind::Configure(configure) => {
+                configure.files.iter().any(|file| file.path == PATH)
+            }
+            _ => false,
+        });
+        assert!(!plan.is_empty() && written == differs, "{plan:?}");
+    }
+}
