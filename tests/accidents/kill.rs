@@ -108,3 +108,83 @@ fn runs_killed_at_any_boundary_need_no_cleaning() {
         println!("{at}: gone after {:.1} s", begun.elapsed().as_secs_f64());
     }
 }
+
+/// Temporary files and half copies; data that was moved aside may stay.
+fn half_done(host: &quorate_lab::Host) -> String {
+    leftovers(host)
+        .lines()
+        .filter(|path| {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            name.starts_with('.') || name.ends_with("-part")
+        })
+        .collect()
+}
+
+#[test]
+fn edits_of_a_living_cluster_killed_at_any_boundary_go_on() {
+    let lab = lab("kill-edit", 3);
+    let all = ClusterFile::of(&lab);
+    let without_last = || {
+        let mut file = ClusterFile::of(&lab);
+        file.nodes.pop();
+        file
+    };
+    let elsewhere = || ClusterFile {
+        data_dir: "/srv/etcd".into(),
+        ..ClusterFile::of(&lab)
+    };
+    let ann = Operator::new(&lab, &all);
+    ann.converge();
+    let member = &lab.hosts()[0];
+    let ask = |host: &quorate_lab::Host, words: &str| {
+        let tls = "--cacert /etc/etcd/tls/ca.crt --cert /etc/etcd/tls/server.crt --key /etc/etcd/tls/server.key";
+        let at = format!("--endpoints https://{}:2379", host.ip);
+        host.run(&format!(
+            "ETCDCTL_API=3 /usr/local/bin/etcdctl {tls} {at} {words}"
+        ))
+        .unwrap()
+    };
+    let mut written = Vec::new();
+    // There and back: a member leaves and comes, the data of all goes elsewhere and home again.
+    let edits: [(&str, &dyn Fn() -> ClusterFile, usize); 2] =
+        [("shrink", &without_last, 3), ("move", &elsewhere, 2)];
+    for (what, edit, wanted) in edits {
+        let home = ClusterFile::of(&lab);
+        let away = edit();
+        let count = |file: &ClusterFile| {
+            ann.edit(file);
+            let whole = ann.run(APPLY).exits(0);
+            ann.settled();
+            boundaries(&whole.stdout)
+        };
+        let (out, back) = (count(&away), count(&home));
+        let (out, back) = (sample(out, wanted), sample(back, wanted));
+        println!("{what} is killed at {out:?} and back at {back:?}; everywhere with {EVERY}=1");
+        for n in 0..out.len().max(back.len()) {
+            for (file, boundary) in [(&away, out[n % out.len()]), (&home, back[n % back.len()])] {
+                let key = format!("/kill/{:04}", written.len());
+                ask(member, &format!("put {key} value"));
+                written.push(key);
+                let begun = Instant::now();
+                ann.edit(file);
+                let at = kill(&ann, APPLY, boundary);
+                let apply = ann.run(&["apply", "--auto-approve", "--lock-timeout", "60s"]);
+                assert_eq!(apply.code, Some(0), "{what}, {at}: {}", apply.said());
+                ann.settled();
+                println!(
+                    "{what}, {at}: converged after {:.1} s",
+                    begun.elapsed().as_secs_f64()
+                );
+                for host in lab.hosts() {
+                    assert_eq!(half_done(host), "", "{what}, {at}, on {}", host.name);
+                }
+                for (name, ..) in &file.nodes {
+                    let host = lab.host(name).unwrap();
+                    let keys = ask(host, "get --prefix --keys-only /kill/");
+                    let keys: Vec<&str> = keys.split_whitespace().collect();
+                    assert_eq!(keys, written, "{what}, {at}, on {name}");
+                }
+            }
+        }
+    }
+}
