@@ -225,6 +225,7 @@ impl World {
         });
         Observed {
             hosts: hosts.collect(),
+            aliases: std::collections::BTreeSet::new(),
             operator: self.operator.clone(),
         }
     }
