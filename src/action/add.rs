@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, MembershipChange, Operation, Precondition, RunFacts, Verb};
+use super::{Kind, Margin, MembershipChange, Operation, Precondition, RunFacts, Stall, Verb};
 
 /// Adds a learner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,12 @@ impl Kind for Add {
     }
     fn precondition(&self) -> Precondition {
         Precondition::MayChange(MembershipChange::Add(self.peer_url.clone()))
+    }
+    fn stall(&self, _: Option<&Margin>) -> Option<Stall> {
+        Some(Stall::None)
+    }
+    fn way_back(&self) -> Option<&'static str> {
+        Some("take the node out of the cluster file: a learner can always be removed")
     }
     fn is_member_action(&self) -> bool {
         true

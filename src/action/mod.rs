@@ -121,6 +121,29 @@ pub enum Verb {
     Destroy,
 }
 
+/// What clients that write notice of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stall {
+    /// Nothing.
+    None,
+    /// Nothing beyond a handover of the leadership, should the member lead: some hundredths of a second (playbook
+    /// section 9).
+    Handover,
+    /// No write is accepted until the member is back.
+    Outage,
+}
+
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "writes go on",
+            Self::Handover => "writes go on, leadership is handed over before",
+            Self::Outage => "WRITES STOP until the member is back",
+        })
+    }
+}
+
 /// What has to hold, on fresh facts, before a step may run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Precondition {
@@ -250,6 +273,14 @@ pub trait Kind {
     }
     /// The unit whose crashes end the wait for the gate.
     fn watched_unit(&self) -> Option<&str> {
+        None
+    }
+    /// What clients that write notice; `None` for steps that do not touch members that serve them.
+    fn stall(&self, _: Option<&Margin>) -> Option<Stall> {
+        None
+    }
+    /// How it can be taken back; `None` for steps where nobody would ask.
+    fn way_back(&self) -> Option<&'static str> {
         None
     }
     /// Whether it touches a member of a living cluster, so that a failure freezes every other such action (Q15).

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Gate, Kind, MembershipChange, Operation, Precondition, RunFacts, Verb};
+use super::{Gate, Kind, Margin, MembershipChange, Operation, Precondition, RunFacts, Stall, Verb};
 
 /// Promotes a learner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,12 @@ impl Kind for Promote {
             peer_url: self.peer_url.clone(),
             voter: true,
         }
+    }
+    fn stall(&self, _: Option<&Margin>) -> Option<Stall> {
+        Some(Stall::None)
+    }
+    fn way_back(&self) -> Option<&'static str> {
+        Some("a vote is never taken back; the member can be removed")
     }
     fn is_member_action(&self) -> bool {
         true

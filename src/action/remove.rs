@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Gate, Kind, MembershipChange, Operation, Precondition, RunFacts, Verb};
+use super::{Gate, Kind, Margin, MembershipChange, Operation, Precondition, RunFacts, Stall, Verb};
 use crate::etcd::id::MemberId;
 
 /// Removes a member, after leadership has moved away from it.
@@ -32,6 +32,16 @@ impl Kind for Remove {
     }
     fn gate(&self) -> Gate {
         Gate::Removed(self.member)
+    }
+    fn stall(&self, _: Option<&Margin>) -> Option<Stall> {
+        Some(if self.learner {
+            Stall::None
+        } else {
+            Stall::Handover
+        })
+    }
+    fn way_back(&self) -> Option<&'static str> {
+        Some("none: a removed member never comes back, a new one can join in its place")
     }
     fn is_member_action(&self) -> bool {
         true

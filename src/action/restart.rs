@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Gate, Kind, Operation, Precondition, RunFacts, UnitVerb, Verb};
+use super::{Gate, Kind, Margin, Operation, Precondition, RunFacts, Stall, UnitVerb, Verb};
 use crate::etcd::id::MemberId;
 use crate::runtime::FileWrite;
 
@@ -100,6 +100,15 @@ impl Kind for Restart {
     }
     fn watched_unit(&self) -> Option<&str> {
         Some(&self.unit)
+    }
+    fn stall(&self, margin: Option<&Margin>) -> Option<Stall> {
+        Some(match margin {
+            Some(margin) if margin.during < margin.needs => Stall::Outage,
+            _ => Stall::Handover,
+        })
+    }
+    fn way_back(&self) -> Option<&'static str> {
+        Some("put back by itself if the member does not come back healthy")
     }
     fn is_member_action(&self) -> bool {
         true

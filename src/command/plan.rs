@@ -35,6 +35,9 @@ pub struct Args {
     /// One line per action
     #[arg(long)]
     pub concise: bool,
+    /// Tell why this action is there and why in its place, instead of the plan
+    #[arg(long, value_name = "ACTION", conflicts_with_all = ["json", "concise"])]
+    pub explain: Option<String>,
     #[command(flatten)]
     pub connection: Connection,
 }
@@ -67,6 +70,10 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
     if let Some(out) = &args.out {
         saved::write(&plan, out)?;
     }
+    if let Some(action) = &args.explain {
+        explain(&plan, action, style)?;
+        return Ok(exit_code(&plan, args.detailed_exitcode));
+    }
     print(&plan, args.json, args.concise, style);
     if let (Some(out), false) = (&args.out, args.json) {
         anstream::println!(
@@ -75,6 +82,13 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
         );
     }
     Ok(exit_code(&plan, args.detailed_exitcode))
+}
+
+/// Prints one action at length.
+pub(super) fn explain(plan: &Plan, action: &str, style: Style) -> Result<(), Failure> {
+    let text = render::explain::explain(plan, action, style).map_err(Failure::new)?;
+    anstream::print!("{text}");
+    Ok(())
 }
 
 /// Prints a plan.

@@ -17,6 +17,9 @@ pub struct Args {
     /// One line per action
     #[arg(long)]
     pub concise: bool,
+    /// Tell why this action is there and why in its place, instead of the plan
+    #[arg(long, value_name = "ACTION", conflicts_with_all = ["json", "concise"])]
+    pub explain: Option<String>,
 }
 
 /// Runs `show`.
@@ -25,6 +28,10 @@ pub struct Args {
 /// The file is no plan of this version.
 pub fn run(args: &Args, style: Style) -> Result<u8, Failure> {
     let plan = saved::read(&args.plan)?;
+    if let Some(action) = &args.explain {
+        super::plan::explain(&plan, action, style)?;
+        return Ok(OK);
+    }
     super::plan::print(&plan, args.json, args.concise, style);
     Ok(OK)
 }

@@ -2,6 +2,7 @@
 
 pub mod diagnostic;
 pub mod event;
+pub mod explain;
 pub mod graph;
 pub mod health;
 pub mod json;

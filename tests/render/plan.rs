@@ -122,3 +122,22 @@ fn issued_files_show_nothing_but_that_they_are_issued() {
     );
     assert!(text.contains("# it expires in 12 days"));
 }
+
+#[test]
+fn an_action_is_explained_with_its_place_and_its_price() {
+    use quorate::action::ActionKind;
+    use quorate::render::explain::explain;
+    let rolling = cluster::rolling();
+    let restart = rolling
+        .actions
+        .iter()
+        .find(|action| matches!(action.kind, ActionKind::Restart(_)))
+        .expect("a restart");
+    let text = explain(&rolling, &restart.id.0, WIDE).expect("it is there");
+    golden("plan/explain-restart.txt", &text);
+    let refused = explain(&rolling, "node.etcd-2.restar", WIDE).expect_err("it is not there");
+    assert!(
+        refused.contains("did you mean node.etcd-2.restart?"),
+        "{refused}"
+    );
+}

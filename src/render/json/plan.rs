@@ -119,6 +119,32 @@ pub struct ActionDocument {
     pub changes: Vec<ChangeDocument>,
     /// Fault tolerance around the step; null where it stops no voter.
     pub margin: Option<MarginDocument>,
+    /// What clients that write notice; null where it touches no member that serves them.
+    pub write_stall: Option<WriteStall>,
+    /// How it can be taken back; null where nobody would ask.
+    pub way_back: Option<String>,
+}
+
+/// What clients that write notice of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteStall {
+    /// Nothing.
+    None,
+    /// Nothing beyond a handover of the leadership.
+    Handover,
+    /// No write is accepted until the member is back.
+    Outage,
+}
+
+impl From<action::Stall> for WriteStall {
+    fn from(stall: action::Stall) -> Self {
+        match stall {
+            action::Stall::None => Self::None,
+            action::Stall::Handover => Self::Handover,
+            action::Stall::Outage => Self::Outage,
+        }
+    }
 }
 
 /// An attribute that changes.
@@ -225,6 +251,8 @@ fn action(action: &Action) -> ActionDocument {
             during: margin.during,
             needs: margin.needs,
         }),
+        write_stall: kind.stall(action.margin.as_ref()).map(Into::into),
+        way_back: kind.way_back().map(str::to_owned),
     }
 }
 

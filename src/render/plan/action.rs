@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::super::style::{BOLD, GREEN, GREY, RED, Style, YELLOW, clean, count, quote};
 use super::diff;
-use crate::action::{Action, ActionKind, Change, Verb};
+use crate::action::{Action, ActionKind, Change, Stall, Verb};
 use crate::runtime::{Content, FileWrite};
 
 /// A new file of more lines is only named.
@@ -70,6 +70,14 @@ pub(super) fn full(out: &mut impl fmt::Write, action: &Action, style: Style) -> 
     writeln!(out, "  {} {summary}", style.paint(colour, symbol))?;
     if let Some(margin) = action.margin {
         writeln!(out, "      {}", style.paint(YELLOW, &margin.to_string()))?;
+    }
+    if let Some(stall) = kind.stall(action.margin.as_ref()) {
+        let colour = if stall == Stall::Outage { RED } else { GREY };
+        writeln!(out, "      {}", style.paint(colour, &stall.to_string()))?;
+    }
+    if let Some(way_back) = kind.way_back() {
+        let text = style.wrap(6, "      ", &format!("way back: {way_back}"));
+        writeln!(out, "      {}", style.paint(GREY, &text))?;
     }
     changes(out, action, style)
 }
