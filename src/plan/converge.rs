@@ -28,7 +28,10 @@ pub(super) fn situation(inputs: &Inputs<'_>) -> Situation {
         .observed
         .known()
         .any(|(_, facts)| match facts.marker.get() {
-            Some(marker) => marker.generation.phase == Phase::Complete,
+            // A host that joins knows the ID of its cluster before it is a part of it; one of a bootstrap does not.
+            Some(marker) => {
+                marker.generation.phase == Phase::Complete || marker.cluster_id.is_some()
+            }
             None => false,
         });
     if living {
@@ -236,8 +239,7 @@ fn agree(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Known> {
             );
             continue;
         }
-        let (Phase::Complete, Some(cluster_id)) = (marker.generation.phase, marker.cluster_id)
-        else {
+        let Some(cluster_id) = marker.cluster_id else {
             continue;
         };
         match &found {
