@@ -125,6 +125,20 @@ fn packages_are_held_and_given_back() {
     }
 }
 
+/// It may set anything: the user, the command, a limit. What the distribution gives every service is none of the unit's.
+#[test]
+fn drop_ins_of_others_are_always_told() {
+    let world = living(packages(None));
+    let other = "/etc/systemd/system/etcd.service.d/override.conf";
+    let general = "/usr/lib/systemd/system/service.d/10-timeout-abort.conf";
+    let mut observed = world.observe();
+    facts(&mut observed, "etcd-2").unit.drop_ins = vec![general.into(), other.into()];
+    let plan = plan_on(&world, &observed);
+    assert!(plan.is_empty(), "{:?}", plan.actions);
+    assert_eq!(plan.warnings.len(), 1, "{:?}", plan.warnings);
+    assert!(plan.warnings[0].starts_with(&format!("etcd-2: {other} ")));
+}
+
 /// rpm keeps a configuration file that is there and changed; dpkg must find the unit where the package had it.
 #[test]
 fn ours_goes_before_rpm_can_keep_it() {
