@@ -17,6 +17,8 @@ use crate::remote::Held;
 
 /// Time for the lock's process to answer: an earlier run's script may still be at work for a minute.
 const ANSWER: Duration = Duration::from_secs(75);
+/// Time for that process to begin.
+const BEGIN: Duration = Duration::from_secs(30);
 /// Between two signs of life; the host waits thirty seconds for one.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
@@ -148,7 +150,7 @@ async fn take_one(fleet: &Fleet, node: &str, script: &str) -> Result<Held, Refus
         .await
         .map_err(|unknown| failed(unknown.detail().to_owned()))?;
     let mut process = host
-        .hold(script.as_bytes())
+        .hold(script.as_bytes(), BEGIN)
         .await
         .map_err(|error| failed(error.to_string()))?;
     let line = tokio::time::timeout(ANSWER, process.next_line())

@@ -234,6 +234,14 @@ impl Reader {
         .to_owned();
         let mut remembered = BTreeMap::new();
         for path in &spec.large {
+            let version = self
+                .versions
+                .get(path)
+                .filter(|version| !version.is_empty());
+            // What did not tell its version is asked again.
+            if *path == spec.etcd && version.is_none() {
+                continue;
+            }
             if let (Some((_, _, identity)), Some(sum)) = (self.stats.get(path), self.sums.get(path))
             {
                 remembered.insert(
@@ -241,11 +249,7 @@ impl Reader {
                     Remembered {
                         stat: identity.clone(),
                         sha256: sum.clone(),
-                        version: self
-                            .versions
-                            .get(path)
-                            .filter(|version| !version.is_empty())
-                            .cloned(),
+                        version: version.cloned(),
                     },
                 );
             }
@@ -397,6 +401,52 @@ mod tests {
             String::from_utf8_lossy(&output.stderr)
         );
         assert!(text.contains("arch\tLinux "));
+    }
+
+    /// Whoever may write the file could have root run anything.
+    #[test]
+    fn the_binary_is_not_asked_as_root_and_asked_again_when_it_is_silent() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("etcd");
+        let open = |path: &std::path::Path| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        open(dir.path());
+        let etcd = path.display().to_string();
+        let spec = ProbeSpec {
+            user: "root".into(),
+            large: vec![etcd.clone()],
+            etcd,
+            ..spec()
+        };
+        let ask = |answer: &str| {
+            // It reads what it is given: nothing, and not the rest of the probe.
+            let script = format!("#!/bin/sh\nread line\n{answer}\n");
+            std::fs::write(&path, script).unwrap();
+            open(&path);
+            let mut reader = Reader::default();
+            let output = std::process::Command::new("sh")
+                .arg("-c")
+                .arg(spec.script())
+                .output()
+                .unwrap();
+            for line in String::from_utf8(output.stdout).unwrap().lines() {
+                let (key, rest) = line.split_once('\t').unwrap_or((line, ""));
+                reader.line(key, rest);
+            }
+            reader.systemd = true;
+            reader.uid = Some(0);
+            reader.tools = NEEDED.map(String::from).into();
+            reader.finish(&spec, 0).unwrap()
+        };
+        let answer = ask("echo \"etcd Version: user $(id -u)\"");
+        let version = answer.facts.binary.unwrap().version.unwrap();
+        assert!(version.parse::<u32>().unwrap() != 0, "{version}");
+        assert_eq!(answer.remembered[&spec.etcd].version, Some(version));
+        let silent = ask("exit 1");
+        assert_eq!(silent.facts.binary.unwrap().version, None);
+        assert!(silent.remembered.is_empty());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, Semaphore};
+use tokio::task::JoinHandle;
 
 use super::answer;
 use super::memory::Memory;
@@ -172,23 +173,14 @@ impl Fleet {
             .into_iter()
             .map(|link| {
                 let (fleet, authority) = (self.clone(), authority.cloned());
-                tokio::spawn(async move {
-                    let state = fleet.observe_host(&link, authority).await;
-                    (link.node.name.clone(), state)
-                })
+                let name = link.node.name.clone();
+                let task = tokio::spawn(async move { fleet.observe_host(&link, authority).await });
+                (name, task)
             })
             .collect();
         let mut states = BTreeMap::new();
-        for task in tasks {
-            if let Ok((name, state)) = task.await {
-                states.insert(
-                    name,
-                    match state {
-                        Ok(facts) => HostState::Known(Box::new(facts)),
-                        Err(unknown) => HostState::Unknown(unknown),
-                    },
-                );
-            }
+        for (name, task) in tasks {
+            states.insert(name, observed_by(task).await);
         }
         states
     }
@@ -430,6 +422,17 @@ fn advertised(environment: &BTreeMap<String, String>) -> Option<ClientUrl> {
     })
 }
 
+/// What became of the observation of one host. A host that is left out would count as one that nobody knows.
+async fn observed_by(task: JoinHandle<Result<HostFacts, HostUnknown>>) -> HostState {
+    match task.await {
+        Ok(Ok(facts)) => HostState::Known(Box::new(facts)),
+        Ok(Err(unknown)) => HostState::Unknown(unknown),
+        Err(error) => HostState::Unknown(HostUnknown::Probe(format!(
+            "looking at it failed, which is a bug of quorate: {error}"
+        ))),
+    }
+}
+
 fn unix_ms() -> i64 {
     (OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000) as i64
 }
@@ -475,5 +478,20 @@ fn failed_probe(node: &str, error: RemoteError) -> HostUnknown {
         }
         RemoteError::Shell { .. } => HostUnknown::Unsupported(text),
         _ => HostUnknown::Probe(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_does_not_vanish_with_a_panic() {
+        let task = tokio::spawn(async { panic!("on purpose") });
+        let state = observed_by(task).await;
+        assert!(
+            matches!(&state, HostState::Unknown(HostUnknown::Probe(text)) if text.contains("bug")),
+            "{state:?}"
+        );
     }
 }

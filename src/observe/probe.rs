@@ -124,6 +124,7 @@ impl ProbeSpec {
     /// The script.
     pub fn script(&self) -> String {
         let mut s = String::from(HEAD);
+        let _ = writeln!(s, "q_user={}", word(&self.user));
         let paths = self
             .large
             .iter()
@@ -184,6 +185,21 @@ impl ProbeSpec {
 /// Functions of the script. `set -e` is off: what cannot be read is an answer too.
 const HEAD: &str = r##"set -u
 q_b64() { head -c 65536 -- "$1" 2>/dev/null | base64 -w0 2>/dev/null; }
+# Whatever that file is, it is not run as root: as nobody or, where only the service user may, as that.
+q_version() {
+  if [ "$(id -u)" != 0 ]; then timeout 10 "$1" --version </dev/null 2>/dev/null | head -n 1; return; fi
+  for who in nobody "$q_user"; do
+    uid=$(id -u "$who" 2>/dev/null) && gid=$(id -g "$who" 2>/dev/null) || continue
+    if command -v setpriv >/dev/null 2>&1; then
+      said=$(timeout 10 setpriv --reuid "$uid" --regid "$gid" --clear-groups "$1" --version </dev/null 2>/dev/null | head -n 1)
+    elif command -v runuser >/dev/null 2>&1; then
+      said=$(timeout 10 runuser -u "$who" -- "$1" --version </dev/null 2>/dev/null | head -n 1)
+    else
+      said=$(timeout 10 "$1" --version </dev/null 2>/dev/null | head -n 1)
+    fi
+    if [ -n "$said" ]; then printf '%s\n' "$said"; return; fi
+  done
+}
 q_large() {
   [ -f "$1" ] && [ ! -L "$1" ] || return 0
   now=$(stat -c '%d:%i:%s:%z' -- "$1")
@@ -192,7 +208,7 @@ q_large() {
   else
     sum=$(sha256sum <"$1"); sum=${sum%% *}
     version=
-    if [ "$5" = 1 ]; then version=$("$1" --version 2>/dev/null | head -n 1); version=${version##* }; fi
+    if [ "$5" = 1 ]; then version=$(q_version "$1"); version=${version##* }; fi
   fi
   printf 'sha\t%s\t%s\n' "$sum" "$1"
   if [ "$5" = 1 ]; then q_etcd_sum=$sum; printf 'version\t%s\t%s\n' "$version" "$1"; fi

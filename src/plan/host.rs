@@ -458,7 +458,11 @@ impl Host<'_> {
                             .get(&path)
                             .and_then(FileFact::file)
                             .is_some_and(|stat| {
-                                stat.sha256.as_ref() == Some(sha256) && stat.mode == 0o755
+                                // Whoever owns it could replace it.
+                                stat.sha256.as_ref() == Some(sha256)
+                                    && stat.mode == 0o755
+                                    && stat.owner == "root"
+                                    && stat.group == "root"
                             })
                     });
                     Ok((!same).then(|| {
@@ -531,11 +535,19 @@ impl Host<'_> {
         install: impl Fn(Source) -> Install,
     ) -> Result<Option<Install>, Blocked> {
         let wanted = self.exact_version();
-        if self.other_packages().is_empty()
-            && !self.facts.packages.is_empty()
-            && self.facts.binary.is_some()
-        {
-            return Ok(None);
+        let missing = self.missing_packages();
+        let as_wanted = self.other_packages().is_empty();
+        if as_wanted && missing.is_empty() {
+            return match &self.facts.binary {
+                Some(_) => Ok(None),
+                None => Err(self.blocked(
+                    format!(
+                        "its packages are installed, but {} is not there",
+                        self.layout.etcd
+                    ),
+                    "install them again by the package manager, or name the package that brings it",
+                )),
+            };
         }
         let Some(version) = package_version.map(str::to_owned).or(wanted) else {
             return Err(self.blocked(
@@ -552,30 +564,45 @@ impl Host<'_> {
         }
         Ok(Some(install(Source::Packages {
             manager,
+            // What is as it should be is left alone: the repository may have a later build of it.
             packages: package_names(names, self.facts)
                 .into_iter()
+                .filter(|name| !as_wanted || missing.contains(name))
                 .map(|name| (name, version.clone()))
                 .collect(),
             unit: self.layout.unit.clone(),
         })))
     }
 
+    /// Packages that the file asks for and that are not installed.
+    pub fn missing_packages(&self) -> Vec<String> {
+        let Method::Package { names, .. } = &self.desired.etcd.install else {
+            return vec![];
+        };
+        let mut names = package_names(names, self.facts);
+        names.retain(|name| !self.facts.packages.contains_key(name));
+        names
+    }
+
     /// Installed packages at another version than the file asks for, with that version.
     pub fn other_packages(&self) -> Vec<(&str, &str)> {
         let Method::Package {
-            package_version, ..
+            names,
+            package_version,
         } = &self.desired.etcd.install
         else {
             return vec![];
         };
         let wanted = package_version.clone().or(self.exact_version());
+        let names = package_names(names, self.facts);
         self.facts
             .packages
             .iter()
-            .filter(|(_, version)| {
-                !wanted
-                    .as_deref()
-                    .is_some_and(|wanted| version_fits(wanted, version))
+            .filter(|(name, version)| {
+                names.contains(name)
+                    && !wanted
+                        .as_deref()
+                        .is_some_and(|wanted| version_fits(wanted, version))
             })
             .map(|(name, version)| (name.as_str(), version.as_str()))
             .collect()

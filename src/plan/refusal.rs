@@ -1,7 +1,7 @@
 //! What the cluster file may not change in a living member, each with its reason.
 
 use super::Blocked;
-use super::host::Host;
+use super::host::{Host, package_names};
 use crate::desired::model::{Install, VersionSpec};
 use crate::observed::HostFacts;
 use crate::observed::Observed;
@@ -137,20 +137,35 @@ pub(super) fn install_change(host: &Host<'_>) -> Option<Blocked> {
 /// A package manager replaces binaries where they are, on all hosts at once and outside any restart: not those of a
 /// living member (Q15).
 pub(super) fn package_change(host: &Host<'_>) -> Option<Blocked> {
+    let Install::Package { names, .. } = &host.desired.etcd.install else {
+        return None;
+    };
     let lives = host.facts.unit.is_up() || matches!(host.facts.data, DataDir::Wal(_));
     let others = host.other_packages();
-    (lives && !others.is_empty()).then(|| Blocked {
-        node: Some(host.node.name.clone()),
-        reason: format!(
+    let missing = host.missing_packages();
+    let mut servers = package_names(names, host.facts);
+    servers.retain(|name| name != "etcd-client");
+    let reason = if !others.is_empty() {
+        let others = others
+            .iter()
+            .map(|(name, version)| format!("{name} than the {version} that is installed"));
+        format!(
             "the cluster file asks for another version of {}",
-            others
-                .iter()
-                .map(|(name, version)| format!("{name} than the {version} that is installed"))
-                .collect::<Vec<_>>()
-                .join(", and of ")
-        ),
-        remedy: "this version does not change the packages of a living member: set `package_version` to what is \
-                 installed"
+            others.collect::<Vec<_>>().join(", and of ")
+        )
+    } else if host.facts.binary.is_some() && servers.iter().all(|name| missing.contains(name)) {
+        format!(
+            "its {} is of no package, and {} would replace it",
+            host.layout.etcd,
+            servers.join(", ")
+        )
+    } else {
+        return None;
+    };
+    lives.then(|| Blocked {
+        node: Some(host.node.name.clone()),
+        reason,
+        remedy: "this version does not change the packages of a living member: set [etcd.install] to what is installed"
             .into(),
     })
 }

@@ -49,11 +49,17 @@ pub(super) fn restart_reasons(
         }
     }
     // What a drop-in sets comes back with every start: a restart would not end.
-    let foreign = facts
-        .unit
-        .drop_ins
-        .iter()
-        .find(|path| **path != host.layout.start_drop_in.path);
+    let mut others = facts.unit.drop_ins.iter().filter(|path| {
+        let of_every_service = path.starts_with("/usr/lib/") && path.contains("/service.d/");
+        **path != host.layout.start_drop_in.path && !of_every_service
+    });
+    warnings.extend(others.clone().map(|path| {
+        format!(
+            "{}: {path} changes {}, and Quorate does not compare what it sets: take it away if nobody needs it",
+            host.node.name, host.layout.unit
+        )
+    }));
+    let foreign = others.next();
     let config_differs = differences
         .files
         .iter()

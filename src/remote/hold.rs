@@ -17,11 +17,12 @@ pub struct Held {
 
 impl Host {
     /// Starts a long-lived root process from a shell script, as [`Host::script`] but without a time
-    /// limit and with standard input left to it. Returns when the script begins.
+    /// limit and with standard input left to it. Returns when the script begins, which it has to
+    /// `within` that time.
     ///
     /// # Errors
     /// See [`RemoteError`].
-    pub async fn hold(&self, text: &[u8]) -> Result<Held, RemoteError> {
+    pub async fn hold(&self, text: &[u8], within: Duration) -> Result<Held, RemoteError> {
         let (sender, lines) = mpsc::unbounded_channel();
         let (started, begun) = oneshot::channel();
         let mut ticket = self.start(Job {
@@ -32,10 +33,14 @@ impl Host {
             started: Some(started),
             progress: None,
         })?;
-        match begun.await {
-            Ok(Ok(())) => Ok(Held { ticket, lines }),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(ticket
+        match tokio::time::timeout(within, begun).await {
+            Ok(Ok(Ok(()))) => Ok(Held { ticket, lines }),
+            Ok(Ok(Err(error))) => Err(error),
+            Err(_) => Err(RemoteError::Deadline {
+                node: self.node().to_owned(),
+                seconds: within.as_secs(),
+            }),
+            Ok(Err(_)) => Err(ticket
                 .output()
                 .await
                 .err()

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
@@ -14,6 +15,8 @@ use crate::desired::model::SecretRef;
 
 /// Longest secret that is read, in bytes.
 const LIMIT: u64 = 64 * 1024;
+/// Time for a command to end; it may ask somebody for a passphrase of its own.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Resolves references on the operator's machine. Each reference is fetched once a run; prompts are
 /// told apart by their purpose.
@@ -65,7 +68,7 @@ fn fetch(reference: &SecretRef, purpose: &str) -> Result<SecretString, String> {
             )),
         },
         SecretRef::File(path) => read_file(path, purpose),
-        SecretRef::Command(command) => run(command, purpose),
+        SecretRef::Command(command) => run(command, purpose, PATIENCE),
         SecretRef::Prompt => ask(purpose),
     }
 }
@@ -96,23 +99,45 @@ fn collect(source: impl Read, what: &str) -> Result<SecretString, String> {
     Ok(text.into())
 }
 
-fn run(command: &str, purpose: &str) -> Result<SecretString, String> {
+fn run(command: &str, purpose: &str, patience: Duration) -> Result<SecretString, String> {
     let what = format!("{purpose}: the output of the command `{command}`");
     let failed = |error: std::io::Error| format!("{purpose}: cannot run `{command}`: {error}");
+    let deadline = Instant::now() + patience;
     let mut child = Command::new("sh")
         .args(["-c", command])
         .stdin(Stdio::inherit())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    let output = child.stdout.take().map(|stdout| collect(stdout, &what));
-    let status = child.wait().map_err(failed)?;
+    // Read beside, since a child of the command may keep the pipe open for ever.
+    let (sender, output) = mpsc::channel();
+    if let Some(stdout) = child.stdout.take() {
+        let what = what.clone();
+        std::thread::spawn(move || sender.send(collect(stdout, &what)));
+    }
+    let status = loop {
+        match child.try_wait().map_err(failed)? {
+            Some(status) => break status,
+            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+            None => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!(
+                    "{purpose}: the command `{command}` did not end within {} s",
+                    patience.as_secs()
+                ));
+            }
+        }
+    };
     if !status.success() {
         return Err(format!(
             "{purpose}: the command `{command}` failed ({status})"
         ));
     }
-    output.unwrap_or_else(|| Err(format!("{what} is missing")))
+    let left = deadline.saturating_duration_since(Instant::now());
+    output
+        .recv_timeout(left)
+        .unwrap_or_else(|_| Err(format!("{what} does not end")))
 }
 
 fn ask(purpose: &str) -> Result<SecretString, String> {
@@ -152,6 +177,23 @@ mod tests {
         assert!(error.contains("exit status: 3"), "{error}");
         let error = resolved(&SecretRef::Command("true".into())).unwrap_err();
         assert!(error.contains("is empty"), "{error}");
+    }
+
+    #[test]
+    fn a_command_that_does_not_end_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pid");
+        let command = format!("echo $$ >{}; exec sleep 60", file.display());
+        let begun = Instant::now();
+        let error = run(&command, "test", Duration::from_secs(1)).unwrap_err();
+        assert!(error.contains("did not end within 1 s"), "{error}");
+        // Nor does what it leaves behind, with the pipe in its hands.
+        let error = run("echo x; sleep 30 &", "test", Duration::from_secs(1)).unwrap_err();
+        assert!(error.contains("does not end"), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        let pid = std::fs::read_to_string(file).unwrap();
+        let process = Path::new("/proc").join(pid.trim());
+        assert!(!process.exists(), "it still runs");
     }
 
     #[test]

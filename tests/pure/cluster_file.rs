@@ -10,6 +10,7 @@ use quorate::desired::model::{Checksum, Install, SecretRef, TlsMode};
 use quorate::desired::{self, Severity};
 use quorate::render::diagnostic;
 
+use crate::mutations::{cuts, mutated};
 use crate::schema::example_files;
 
 /// Parses, renders both ways and formats; whatever the text is, nothing panics and every place is in the text.
@@ -290,27 +291,9 @@ proptest! {
     }
 
     #[test]
-    fn mutated_files(which in any::<prop::sample::Index>(), cuts in proptest::collection::vec(
-        (any::<prop::sample::Index>(), 0_usize..40, prop_oneof![
-            Just(String::new()), "[\\[\\]{}=\",.#\n 0-9a-zé-]{0,6}", Just("\"\"\"".to_owned()),
-        ]), 1..5)) {
+    fn mutated_files(which in any::<prop::sample::Index>(), cuts in cuts()) {
         let sources = sources();
-        let mut text = sources[which.index(sources.len())].clone();
-        for (at, length, insert) in cuts {
-            if text.is_empty() {
-                break;
-            }
-            let mut start = at.index(text.len());
-            while !text.is_char_boundary(start) {
-                start -= 1;
-            }
-            let mut end = (start + length).min(text.len());
-            while !text.is_char_boundary(end) {
-                end += 1;
-            }
-            text.replace_range(start..end, &insert);
-        }
-        survives(&text);
+        survives(&mutated(&sources[which.index(sources.len())], &cuts));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use quorate::action::destroy::Clean;
+use quorate::action::install::Source;
 use quorate::action::{ActionKind, Kind, Operation, RunFacts};
 use quorate::desired::model::{Install, KeyKind, TlsMode, VersionSpec};
 use quorate::observed::certificate::{CaFacts, FoundCertificate, parse_certificate};
@@ -82,6 +83,47 @@ fn packages_of_living_members_are_not_replaced() {
     }
 }
 
+/// One package of several, and the owner of a binary, are looked at like the rest.
+#[test]
+fn what_is_missing_is_installed_and_nothing_else() {
+    let mut world = living(packages(None));
+    let host = world.hosts.get_mut("etcd-2").expect("a host");
+    host.packages.remove("etcd-client");
+    host.held.remove("etcd-client");
+    let plan = plan_for(&world, CONVERGE, "n2");
+    let ids: Vec<&str> = plan.actions.iter().map(|action| &*action.id.0).collect();
+    assert_eq!(ids, ["node.etcd-2.install", "node.etcd-2.record"]);
+    let ActionKind::Install(install) = &plan.actions[0].kind else {
+        panic!("{plan:?}")
+    };
+    assert!(
+        matches!(&install.source, Source::Packages { packages, .. } if packages.len() == 1),
+        "{install:?}"
+    );
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+    assert!(plan_for(&world, CONVERGE, "n3").is_empty());
+
+    // Without the package the binary is not the distribution's.
+    let host = world.hosts.get_mut("etcd-2").expect("a host");
+    host.packages.clear();
+    let plan = plan_for(&world, CONVERGE, "n4");
+    assert!(plan.is_empty(), "{:?}", plan.actions);
+    assert!(reasons(&plan)[0].1.contains("is of no package"));
+
+    let mut world = form(World::new(desired(3)));
+    let host = world.hosts.get_mut("etcd-2").expect("a host");
+    let binary = host
+        .files
+        .get_mut("/usr/local/bin/etcd")
+        .expect("the binary");
+    binary.owner = "etcd".into();
+    let plan = plan_for(&world, CONVERGE, "n2");
+    let ids: Vec<&str> = plan.actions.iter().map(|action| &*action.id.0).collect();
+    assert_eq!(ids, ["node.etcd-2.install", "node.etcd-2.record"]);
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+    assert!(plan_for(&world, CONVERGE, "n3").is_empty());
+}
+
 /// A hold that is lifted, or was never there, is drift: the distribution would upgrade a member behind our back.
 #[test]
 fn packages_are_held_and_given_back() {
@@ -123,6 +165,20 @@ fn packages_are_held_and_given_back() {
             assert_eq!(clean.held, theirs, "{node:?}");
         }
     }
+}
+
+/// It may set anything: the user, the command, a limit. What the distribution gives every service is none of the unit's.
+#[test]
+fn drop_ins_of_others_are_always_told() {
+    let world = living(packages(None));
+    let other = "/etc/systemd/system/etcd.service.d/override.conf";
+    let general = "/usr/lib/systemd/system/service.d/10-timeout-abort.conf";
+    let mut observed = world.observe();
+    facts(&mut observed, "etcd-2").unit.drop_ins = vec![general.into(), other.into()];
+    let plan = plan_on(&world, &observed);
+    assert!(plan.is_empty(), "{:?}", plan.actions);
+    assert_eq!(plan.warnings.len(), 1, "{:?}", plan.warnings);
+    assert!(plan.warnings[0].starts_with(&format!("etcd-2: {other} ")));
 }
 
 /// rpm keeps a configuration file that is there and changed; dpkg must find the unit where the package had it.

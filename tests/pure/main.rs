@@ -8,6 +8,7 @@ mod examples;
 mod hosts;
 mod invalid_files;
 mod model;
+mod mutations;
 mod rolls;
 mod schema;
 mod world;

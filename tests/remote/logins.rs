@@ -8,7 +8,7 @@ use quorate::desired::model::Ssh;
 use quorate::remote::{ConnectError, Policy, RemoteError, Target, connect};
 use quorate::secret::Resolver;
 
-use crate::sshd::{Sshd, available, free_port, keygen, reach, secret};
+use crate::sshd::{LONG, Sshd, available, free_port, keygen, reach, secret};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -427,7 +427,10 @@ async fn sudo_in_all_its_moods() {
     assert_eq!(run(Some("right one")).await.unwrap().stdout, b"0\n");
     assert_eq!(run(None).await.unwrap().stdout, b"0\n");
     let host = reach(ssh(Some("right one"))).await.unwrap();
-    let mut held = host.hold(b"read -r line; echo \"$line\"").await.unwrap();
+    let mut held = host
+        .hold(b"read -r line; echo \"$line\"", LONG)
+        .await
+        .unwrap();
     held.write_line("first").unwrap();
     assert_eq!(held.next_line().await.as_deref(), Some("first"));
     std::fs::write(

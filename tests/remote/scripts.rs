@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use quorate::remote::{Exit, RemoteError};
 
-use crate::sshd::{Sshd, available};
+use crate::sshd::{LONG, Sshd, available};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -155,7 +155,10 @@ async fn lines_go_both_ways() {
     let sshd = Sshd::start("");
     let host = sshd.connect().await;
     let mut held = host
-        .hold(b"echo held; while read -r line; do echo \"got $line\"; done; echo bye; exit 4")
+        .hold(
+            b"echo held; while read -r line; do echo \"got $line\"; done; echo bye; exit 4",
+            LONG,
+        )
         .await
         .unwrap();
     assert_eq!(held.next_line().await.as_deref(), Some("held"));
@@ -185,7 +188,7 @@ async fn a_held_process_ends_with_its_session() {
         "echo held; while read -r line; do :; done; touch {}",
         file.display()
     );
-    let mut held = host.hold(script.as_bytes()).await.unwrap();
+    let mut held = host.hold(script.as_bytes(), LONG).await.unwrap();
     held.next_line().await.unwrap();
     let begun = Instant::now();
     drop((held, host));
@@ -248,5 +251,20 @@ async fn a_shell_that_runs_nothing_is_an_error() {
     assert!(
         matches!(&error, RemoteError::Shell { text, .. } if text.contains("not available")),
         "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_never_begins_is_given_up() {
+    if !available("a_process_that_never_begins_is_given_up") {
+        return;
+    }
+    let sshd = Sshd::start("ForceCommand sleep 60");
+    let host = sshd.connect().await;
+    let within = Duration::from_secs(1);
+    let begun = tokio::time::timeout(LONG / 4, host.hold(b"echo held", within)).await;
+    assert!(
+        matches!(begun, Ok(Err(RemoteError::Deadline { seconds: 1, .. }))),
+        "it is waited for"
     );
 }

@@ -11,6 +11,9 @@ use quorate::desired::model::{SecretRef, Ssh};
 use quorate::remote::{ConnectError, Host, Policy, Target, connect};
 use quorate::secret::Resolver;
 
+/// More than any process takes to begin.
+pub const LONG: Duration = Duration::from_secs(60);
+
 /// Whether tests against a real sshd can run here; says so by name when not.
 pub fn available(test: &str) -> bool {
     let root = std::fs::metadata("/proc/self")

@@ -9,7 +9,7 @@ use quorate::remote::{Host, RemoteError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::sshd::{Sshd, available, reach};
+use crate::sshd::{LONG, Sshd, available, reach};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -159,7 +159,7 @@ async fn a_dead_network_is_noticed() {
     let sshd = Sshd::start("");
     let mood = Arc::new(Mood::default());
     let host = through(&sshd, &mood).await;
-    let mut held = host.hold(b"echo held; cat").await.unwrap();
+    let mut held = host.hold(b"echo held; cat", LONG).await.unwrap();
     assert_eq!(held.next_line().await.as_deref(), Some("held"));
     mood.silent.store(true, Ordering::Relaxed);
     let begun = Instant::now();
@@ -182,7 +182,7 @@ async fn idle_sessions_stay() {
     let sshd = Sshd::start("ClientAliveInterval 5\nClientAliveCountMax 3");
     let host = sshd.connect().await;
     let empty = sshd.connect().await;
-    let mut held = host.hold(b"cat").await.unwrap();
+    let mut held = host.hold(b"cat", LONG).await.unwrap();
     tokio::time::sleep(Duration::from_secs(20)).await;
     held.write_line("still here").unwrap();
     assert_eq!(held.next_line().await.as_deref(), Some("still here"));

@@ -41,7 +41,7 @@ pub(crate) fn resolve(
     foreign_keys(table, method, sink);
     match method {
         Method::Archive => archive(table, paths, sink),
-        Method::Package => package(table, sink),
+        Method::Package => package(table, etcd.version.as_ref(), sink),
         Method::Present => {
             let bin_dir = match &table.bin_dir {
                 None => Some("/usr/bin".to_owned()),
@@ -207,7 +207,17 @@ fn digests(sha256: &Sha256, sink: &mut Sink) -> Option<Checksum> {
     good.then_some(Checksum::Sha256(digests))
 }
 
-fn package(table: &Table, sink: &mut Sink) -> Option<Install> {
+/// Whether a package's version, without its epoch, is a package of this release.
+fn is_package_of(version: &str, release: &str) -> bool {
+    let without_epoch = version.split_once(':').map_or(version, |(_, rest)| rest);
+    let rest = without_epoch.strip_prefix(release);
+    rest.is_some_and(|rest| {
+        let more = rest.strip_prefix('.').unwrap_or(rest);
+        !more.starts_with(|c: char| c.is_ascii_digit())
+    })
+}
+
+fn package(table: &Table, version: Option<&At<String>>, sink: &mut Sink) -> Option<Install> {
     let mut good = true;
     let mut word = |at: &At<String>, what: &'static str, extra: &str, sink: &mut Sink| {
         let fits = at.value.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -233,6 +243,15 @@ fn package(table: &Table, sink: &mut Sink) -> Option<Install> {
         .package_version
         .as_ref()
         .map(|v| word(v, "bad package version", "+-._:~^", sink));
+    if let (Some(package), Some(version), true) = (&table.package_version, version, good)
+        && version.value.parse::<semver::Version>().is_ok()
+        && !is_package_of(&package.value, &version.value)
+    {
+        good = false;
+        sink.error("a package of another version", &package.span)
+            .label("has another upstream part than `version`")
+            .also(&version.span, "the version is chosen here");
+    }
     good.then_some(Install::Package {
         names,
         package_version,
@@ -252,4 +271,25 @@ fn bin_dir(at: &At<String>, sink: &mut Sink) -> Option<String> {
             .label("expected an absolute path, without `..`");
     }
     good.then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn revisions_and_rebuilds_are_packages_of_a_release() {
+        for (version, fits) in [
+            ("3.5.16", true),
+            ("1:3.5.16-1.el9", true),
+            ("3.5.16+dfsg-4~bpo1", true),
+            ("3.5.16.dfsg-4", true),
+            ("3.5.160-1", false),
+            ("3.5.16.1-1", false),
+            ("3.5.17-1", false),
+            ("3:5.16", false),
+        ] {
+            assert_eq!(is_package_of(version, "3.5.16"), fits, "{version}");
+        }
+    }
 }
