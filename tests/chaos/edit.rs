@@ -35,25 +35,13 @@ const ALL: &[Kind] = &[
     Kind::Rename,
 ];
 
-/// What the planner supports; the others are drawn only if [`EDITS`] names them.
-const SUPPORTED: &[Kind] = &[
-    Kind::Nothing,
-    Kind::Setting,
-    Kind::NodeSetting,
-    Kind::ExtraSan,
-    Kind::Add,
-    Kind::Delete,
-    Kind::Exchange,
-    Kind::Replace,
-];
-
 /// The variable that names other kinds to draw from, such as `add,delete`.
 pub const EDITS: &str = "QUORATE_CHAOS_EDITS";
 
 /// The kinds that are drawn from.
 pub fn kinds() -> Vec<Kind> {
     let Ok(names) = std::env::var(EDITS) else {
-        return SUPPORTED.to_vec();
+        return ALL.to_vec();
     };
     let named = |kind: &&Kind| {
         let name = format!("{kind:?}").to_lowercase();

@@ -179,3 +179,92 @@ fn failed_members_are_replaced_and_gone_ones_removed() {
         "{plan:#}"
     );
 }
+
+#[test]
+fn stale_and_corrupt_data_make_way_and_strangers_stay() {
+    let Some(mut scene) = Scene::up("stale", 5) else {
+        return;
+    };
+    scene.nodes = 3;
+    scene.apply();
+
+    // Somebody removed a member by hand: what its host holds is stale, and a new member takes its place.
+    let (_, ids_of) = scene.members(scene.host(1));
+    let third = format!("{:x}", ids_of["etcd-3"]);
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    scene.etcdctl(&scene.hosts()[..1], &["member", "remove", &third]);
+    becomes(&mut scene, 3, &[], "/stale/");
+    scene
+        .host(3)
+        .run("ls -d /var/lib/etcd/member.quorate-replaced-*")
+        .unwrap();
+
+    // A WAL whose head is damaged: nobody can say whose data it is, until the operator gives it up.
+    scene
+        .host(2)
+        .run(
+            "systemctl stop etcd; cd /var/lib/etcd/member/wal; \
+             for file in *.wal; do dd if=/dev/urandom of=$file bs=512 count=1 conv=notrunc status=none; done",
+        )
+        .unwrap();
+    let run = scene.run(&["apply", "--auto-approve"]).exits(3);
+    assert!(run.stdout.contains("--replace"), "{run}");
+    while_writing(&scene, "/corrupt/", || {
+        scene
+            .run(&["apply", "--auto-approve", "--replace", "etcd-2"])
+            .exits(0);
+    });
+    assert_eq!(voters(&scene), names(&scene));
+    scene.is_converged();
+
+    // A member that nobody knows is never removed, and nothing else is while it is there.
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    let text = scene.etcdctl(
+        &scene.hosts()[..1],
+        &[
+            "member",
+            "add",
+            "ghost",
+            "--learner",
+            "--peer-urls=http://10.77.0.99:2380",
+        ],
+    );
+    let ghost = text
+        .split_whitespace()
+        .nth(1)
+        .expect("Member ID added to cluster")
+        .to_owned();
+    scene.without = vec!["etcd-3".into()];
+    let plan = scene.run(&["plan", "--json"]).exits(3).json();
+    assert!(
+        blocked(&plan)
+            .iter()
+            .any(|(_, reason)| reason.contains("neither in the cluster file")),
+        "{plan:#}"
+    );
+    assert!(
+        !ids(&plan).iter().any(|id| id.ends_with(".remove")),
+        "{plan:#}"
+    );
+    scene.etcdctl(&scene.hosts()[..1], &["member", "remove", &ghost]);
+
+    // Two of three at once would be another cluster under the same name.
+    scene.nodes = 5;
+    scene.without = vec!["etcd-1".into(), "etcd-2".into()];
+    let plan = scene.run(&["plan", "--json"]).exits(3).json();
+    assert!(
+        blocked(&plan)
+            .iter()
+            .any(|(_, reason)| reason.contains("a majority of them")),
+        "{plan:#}"
+    );
+    assert!(
+        !ids(&plan)
+            .iter()
+            .any(|id| id.ends_with(".add") || id.ends_with(".remove") || id.ends_with(".stop")),
+        "{plan:#}"
+    );
+    scene.nodes = 3;
+    scene.without.clear();
+    scene.is_converged();
+}
