@@ -275,6 +275,15 @@ impl Edit {
         })
     }
 
+    /// About how long it takes to apply, in milliseconds: faults and kills come in this time.
+    pub fn takes(&self) -> u64 {
+        match self.kind() {
+            Kind::Nothing | Kind::ExtraSan => 2_000,
+            Kind::Setting | Kind::NodeSetting => 5_000,
+            _ => 15_000,
+        }
+    }
+
     /// Further words of the command line: what the file alone does not say.
     pub fn words(&self) -> Vec<String> {
         match self {

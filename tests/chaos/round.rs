@@ -55,7 +55,8 @@ impl Round {
             .copied()
             .filter(|host| untouchable.is_none_or(|node| node.host != *host))
             .collect();
-        let blows = blows(&mut rng, cluster, &targets, outage);
+        let span = edit.takes();
+        let blows = blows(&mut rng, cluster, &targets, outage, span);
         let meddling = meddling(
             &mut rng,
             cluster,
@@ -69,7 +70,7 @@ impl Round {
             outage,
             blows,
             meddling,
-            kills: (0..rng.usize(0..4)).map(|_| rng.u64(20..4_000)).collect(),
+            kills: (0..rng.usize(0..4)).map(|_| rng.u64(20..span)).collect(),
             pace: if rng.bool() { 10 } else { 1 },
         }
     }
@@ -109,11 +110,17 @@ fn victims(
     victims
 }
 
-fn blows(rng: &mut fastrand::Rng, cluster: &Cluster, targets: &[usize], outage: bool) -> Vec<Blow> {
+fn blows(
+    rng: &mut fastrand::Rng,
+    cluster: &Cluster,
+    targets: &[usize],
+    outage: bool,
+    span: u64,
+) -> Vec<Blow> {
     let ports: BTreeSet<u16> = cluster.nodes.iter().map(|node| node.peer_port).collect();
     let ports: Vec<u16> = ports.into_iter().collect();
     let mut blows = Vec::new();
-    let together = rng.u64(0..3_000);
+    let together = rng.u64(0..span);
     for host in targets {
         let others: Vec<Ipv4Addr> = cluster
             .nodes
@@ -122,7 +129,7 @@ fn blows(rng: &mut fastrand::Rng, cluster: &Cluster, targets: &[usize], outage: 
             .map(crate::cluster::Node::ip)
             .collect();
         // One after the other on one host; in an outage the first of all hosts at once.
-        let mut begin = if outage { together } else { rng.u64(0..4_000) };
+        let mut begin = if outage { together } else { rng.u64(0..span) };
         for _ in 0..rng.usize(1..=2) {
             let blow = Blow {
                 host: *host,

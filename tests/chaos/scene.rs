@@ -180,6 +180,11 @@ impl Scene {
                 let ran = apply(lab, operator, words, Some(Duration::from_millis(*kill)));
                 killed = killed.and_then(|killed| Ok(killed + usize::from(ran?.code.is_none())));
             }
+            // Whatever it says while things befall it, it goes on without being killed.
+            while killed.is_ok() && under_way.iter().any(|thread| !thread.is_finished()) {
+                killed = apply(lab, operator, words, None).and(killed);
+                thread::sleep(Duration::from_millis(200));
+            }
             // Healed in any case, so that what is wrong can be looked at.
             for thread in under_way {
                 match thread.join() {
