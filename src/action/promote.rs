@@ -9,6 +9,8 @@ use super::{Gate, Kind, Margin, MembershipChange, Operation, Precondition, RunFa
 pub struct Promote {
     /// Its peer URL.
     pub peer_url: String,
+    /// Its unit.
+    pub unit: String,
 }
 
 impl Kind for Promote {
@@ -35,6 +37,9 @@ impl Kind for Promote {
     }
     fn way_back(&self) -> Option<&'static str> {
         Some("a vote is never taken back; the member can be removed")
+    }
+    fn watched_unit(&self) -> Option<&str> {
+        Some(&self.unit)
     }
     fn is_member_action(&self) -> bool {
         true

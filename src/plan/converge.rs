@@ -180,7 +180,7 @@ fn attempt(
         roster.unfinished = true;
     }
     let back: Vec<MemberId> = first.back().collect();
-    let (changes, finished) = steps::plan(draft, view, &roster, joinings, &back, mended);
+    let (changes, finished) = steps::plan(draft, &hosts, view, &roster, joinings, &back, mended);
     leaving.clean(inputs, draft, view, &changes.removals);
     if roster.unfinished || !finished {
         no_restarts(draft, &first, &changes);

@@ -201,7 +201,10 @@ pub(super) fn joining(
     );
     let promote = action(
         "promote",
-        ActionKind::Promote(Promote { peer_url }),
+        ActionKind::Promote(Promote {
+            peer_url,
+            unit: host.layout.unit.clone(),
+        }),
         "it has caught up by then, and a vote too early would take the quorum with it",
         vec![],
     );

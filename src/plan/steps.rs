@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Draft;
+use super::host::Host;
 use super::join::Joining;
 use super::membership::{Leaver, Roster, Seat};
 use crate::action::promote::Promote;
@@ -65,6 +66,7 @@ impl Forecast {
 
 struct Steps<'a> {
     draft: &'a mut Draft,
+    hosts: &'a BTreeMap<&'a str, Host<'a>>,
     view: &'a ClusterView,
     forecast: Forecast,
     /// What the next step waits for: the step before it.
@@ -79,6 +81,7 @@ struct Stop(String, &'static str);
 /// Plans the steps. `starting` are voters that earlier actions bring back, `before` those actions.
 pub(super) fn plan(
     draft: &mut Draft,
+    hosts: &BTreeMap<&str, Host<'_>>,
     view: &ClusterView,
     roster: &Roster,
     joinings: Vec<Joining>,
@@ -94,6 +97,7 @@ pub(super) fn plan(
         .collect();
     let mut steps = Steps {
         draft,
+        hosts,
         view,
         forecast: Forecast {
             voters,
@@ -327,13 +331,14 @@ impl Steps<'_> {
     /// Gives a half-way learner that runs, or is started, its vote.
     fn finish(&mut self, node: &str, member: MemberId) -> Result<(), Stop> {
         let margin = self.may_grow(node)?;
-        let Some(listed) = self.view.member(member) else {
+        let (Some(listed), Some(host)) = (self.view.member(member), self.hosts.get(node)) else {
             return Ok(());
         };
         self.push(Action {
             id: ActionId::of_node(node, "promote"),
             node: Some(node.to_owned()),
             kind: ActionKind::Promote(Promote {
+                unit: host.layout.unit.clone(),
                 peer_url: listed.peer_urls.join(","),
             }),
             because: vec!["it was added by a run that was cut off".into()],

@@ -352,7 +352,7 @@ impl Scheduler {
         };
         let gate = action.kind.as_kind().gate();
         match self.state[id].clone() {
-            State::Checking { since } => self.recheck(now, id, since, view, commands),
+            State::Checking { since } => self.recheck((now, since), id, view, hopeless, commands),
             State::Gating { since } => match self.gate(view, &gate) {
                 Ok(()) => self.end(id, Outcome::Done),
                 // What waits for this can go on in the next run.
@@ -409,10 +409,10 @@ impl Scheduler {
     /// Decides on fresh facts which of the ready exclusive steps goes first, and whether it may.
     fn recheck(
         &mut self,
-        now: u64,
+        (now, since): (u64, u64),
         id: &ActionId,
-        since: u64,
         view: &ClusterView,
+        hopeless: Option<String>,
         commands: &mut Vec<Command>,
     ) {
         if self.stop.is_some() {
@@ -455,6 +455,13 @@ impl Scheduler {
                 self.alarms = Some(view.alarms.iter().cloned().collect());
                 self.state.insert(chosen.clone(), State::Running);
                 commands.push(Command::Run(chosen));
+            }
+            Err(refusal) if chosen == *id && hopeless.is_some() => {
+                let hopeless = hopeless.unwrap_or_default();
+                self.end(
+                    id,
+                    Outcome::Failed(format!("not safe: {refusal}: {hopeless}")),
+                );
             }
             Err(refusal) if now.saturating_sub(since) > patience(view, &refusal) => {
                 self.state.insert(chosen.clone(), State::Waiting);
