@@ -12,6 +12,7 @@ pub mod marker;
 pub mod operation;
 pub mod prepare;
 pub mod promote;
+pub mod readdress;
 pub mod remove;
 pub mod restart;
 pub mod snapshot;
@@ -241,6 +242,8 @@ pub enum ActionKind {
     Promote(promote::Promote),
     /// Removes a member from the membership.
     Remove(remove::Remove),
+    /// Changes the peer URLs of a member that listens there already.
+    Tell(readdress::Tell),
     /// Unmasks and enables the unit.
     Enable(unit::Enable),
     /// Starts a member that has its data.
@@ -319,6 +322,7 @@ impl ActionKind {
             Self::Join(kind) => kind,
             Self::Promote(kind) => kind,
             Self::Remove(kind) => kind,
+            Self::Tell(kind) => kind,
             Self::Enable(kind) => kind,
             Self::Start(kind) => kind,
             Self::Restart(kind) => kind,

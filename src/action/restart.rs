@@ -19,6 +19,9 @@ pub struct Restart {
     pub binaries: Vec<String>,
     /// Whether the operator accepted that the cluster cannot be reached meanwhile.
     pub allow_downtime: bool,
+    /// Whether no process runs that could lead.
+    #[serde(default)]
+    pub is_down: bool,
     /// Another peer URL for the membership: the update and the restart on it belong together (Q14).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readdress: Option<Readdress>,
@@ -36,6 +39,8 @@ pub struct Readdress {
     pub from: Vec<String>,
     /// What they will be.
     pub to: Vec<String>,
+    /// Whether the membership learns it only when the member is back: without it there is no quorum to learn.
+    pub afterwards: bool,
 }
 
 /// A directory of data that goes elsewhere. Nothing is deleted: across file systems the original stays beside its
@@ -62,6 +67,13 @@ impl Move {
 }
 
 impl Restart {
+    /// The update of the membership, if it belongs before the restart, or after it.
+    fn update(&self, afterwards: bool, urls: fn(&Readdress) -> &Vec<String>) -> Option<Operation> {
+        let readdress = self.readdress.as_ref();
+        let now = readdress.filter(|readdress| readdress.afterwards == afterwards);
+        now.map(|readdress| Operation::UpdateMember(self.member, urls(readdress).clone()))
+    }
+
     /// Every path that is kept until the gate has passed.
     pub fn switched(&self) -> Vec<String> {
         self.files
@@ -115,10 +127,10 @@ impl Kind for Restart {
     }
     fn operations(&self, _: &RunFacts) -> Vec<Operation> {
         let unit = |verb| Operation::Unit(verb, self.unit.clone());
-        let mut operations = vec![
-            unit(UnitVerb::ForgetRestart),
-            Operation::MoveLeader(self.member),
-        ];
+        let mut operations = vec![unit(UnitVerb::ForgetRestart)];
+        if !self.is_down {
+            operations.push(Operation::MoveLeader(self.member));
+        }
         let switched = self.switched();
         if !switched.is_empty() {
             operations.push(Operation::KeepPrevious(switched));
@@ -129,14 +141,13 @@ impl Kind for Restart {
         operations.extend(self.files.iter().cloned().map(Operation::WriteFile));
         operations.push(unit(UnitVerb::DaemonReload));
         // From here on the others look for it where it is not yet, so this comes last.
-        if let Some(readdress) = &self.readdress {
-            operations.push(Operation::UpdateMember(self.member, readdress.to.clone()));
-        }
+        operations.extend(self.update(false, |readdress| &readdress.to));
         if !self.moves.is_empty() {
             operations.push(unit(UnitVerb::StopForRestart));
             operations.extend(self.moves.iter().cloned().map(Operation::Relocate));
         }
         operations.push(unit(UnitVerb::Restart));
+        operations.extend(self.update(true, |readdress| &readdress.to));
         operations
     }
     fn undo(&self) -> Vec<Operation> {
@@ -152,11 +163,10 @@ impl Kind for Restart {
             let back = self.moves.iter().rev().map(Move::back);
             operations.extend(back.map(Operation::Relocate));
         }
-        if let Some(readdress) = &self.readdress {
-            operations.push(Operation::UpdateMember(self.member, readdress.from.clone()));
-        }
+        operations.extend(self.update(false, |readdress| &readdress.from));
         // A restart that failed before it stopped the member leaves nothing to restart it for.
         operations.push(unit(UnitVerb::RestartAgain));
+        operations.extend(self.update(true, |readdress| &readdress.from));
         operations
     }
 }

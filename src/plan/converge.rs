@@ -162,11 +162,11 @@ fn attempt(
             }
         }
     }
+    let mended = first.mend(draft, view);
     let restarts = Restarts {
         view,
         first: &first,
     };
-    let mended = restarts.mend(draft);
     // Hosts that take over pass their preflight before anything is removed (Q3), and nobody joins members that would not
     // be what the file says, such as another version.
     if !ready || roster.unfinished || (refused && !joinings.is_empty()) {

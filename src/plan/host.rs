@@ -161,18 +161,7 @@ impl Host<'_> {
 
     /// What must hold before a member is put on this host for the first time.
     pub fn preflight_new_member(&self) -> Vec<Blocked> {
-        let mut blocked = Vec::new();
-        for listener in self
-            .facts
-            .listeners
-            .iter()
-            .filter(|listener| !listener.ours)
-        {
-            blocked.push(self.blocked(
-                format!("port {} is taken by {}", listener.port, listener.owner),
-                "stop that process, or give the node other ports (client_port, peer_port)",
-            ));
-        }
+        let mut blocked = self.taken_ports();
         if self.facts.filesystem.free < MIN_FREE {
             blocked.push(self.blocked(
                 format!(
@@ -191,6 +180,20 @@ impl Host<'_> {
             ));
         }
         blocked
+    }
+
+    /// Ports of the member that somebody else has.
+    pub fn taken_ports(&self) -> Vec<Blocked> {
+        let others = self.facts.listeners.iter();
+        others
+            .filter(|listener| !listener.ours)
+            .map(|listener| {
+                self.blocked(
+                    format!("port {} is taken by {}", listener.port, listener.owner),
+                    "stop that process, or give the node other ports (client_port, peer_port)",
+                )
+            })
+            .collect()
     }
 
     fn prepare(&self) -> Option<Prepare> {

@@ -9,6 +9,7 @@ use super::refusal::{binary_change, install_change, package_change, tls_change, 
 use super::restarts::{restart_reasons, switches};
 use super::{Blocked, Draft, Goal, Inputs, markers};
 use crate::action::marker::{Claim, Record};
+use crate::action::readdress::Tell;
 use crate::action::restart::{Readdress, Restart};
 use crate::action::start::Start;
 use crate::action::unit::Enable;
@@ -81,6 +82,11 @@ pub(super) fn converge(
     );
     let readdress = moves::readdress(cluster.view, host, wal.member_id);
     let moves = moves::directories(host, inputs.now);
+    let blocked = moves::taken_ports(host);
+    if !blocked.is_empty() {
+        draft.blocked.extend(blocked);
+        return false;
+    }
     let mut reasons = restart_reasons(host, &differences, &mut draft.warnings);
     reasons.extend(
         readdress
@@ -135,7 +141,12 @@ pub(super) fn converge(
     }
     // What changes with the address or the directories changes in one step, also where it is down.
     let moving = readdress.is_some() || !moves.is_empty();
-    let restarting = moving || (up && !reasons.is_empty());
+    let told = readdress.clone().filter(|_| {
+        let runs = host.facts.unit.environment.as_ref();
+        up && reasons.len() == 1
+            && runs.is_some_and(|running| host.layout.listens_for_its_peers(running))
+    });
+    let restarting = told.is_none() && (moving || (up && !reasons.is_empty()));
     let mut before: BTreeSet<ActionId> = BTreeSet::new();
     if let Some(mut install) = differences.install {
         install.staged = restarting;
@@ -203,6 +214,16 @@ pub(super) fn converge(
             needs,
             vec![change_of("state", Some(state), "active")],
         ));
+    } else if let Some(readdress) = told {
+        first.mending.insert(wal.member_id);
+        let changes = vec![peer_urls(&readdress)];
+        let kind = ActionKind::Tell(Tell {
+            member: wal.member_id,
+            unit: host.layout.unit.clone(),
+            readdress,
+        });
+        let needs = before.clone();
+        before.insert(add.action("tell", kind, needs, changes));
     } else if restarting {
         if !up || moves::is_half_way(cluster.view, host, wal.member_id) {
             first.mending.insert(wal.member_id);
@@ -222,13 +243,16 @@ pub(super) fn converge(
             } else {
                 binaries(host)
             },
-            allow_downtime: matches!(
-                inputs.intent.goal,
-                Goal::Converge {
-                    allow_downtime: true,
-                    ..
-                }
-            ),
+            is_down: !up,
+            // What is down takes nothing away.
+            allow_downtime: !up
+                || matches!(
+                    inputs.intent.goal,
+                    Goal::Converge {
+                        allow_downtime: true,
+                        ..
+                    }
+                ),
             readdress,
             moves,
             reasons,

@@ -2,6 +2,7 @@
 
 use time::OffsetDateTime;
 
+use super::Blocked;
 use super::destroy::stamp;
 use super::host::Host;
 use crate::action::restart::{Move, Readdress};
@@ -20,6 +21,7 @@ pub(super) fn readdress(
     (listed.peer_urls != to).then(|| Readdress {
         from: listed.peer_urls.clone(),
         to,
+        afterwards: view.voters().count() <= 2,
     })
 }
 
@@ -35,6 +37,15 @@ pub(super) fn is_half_way(view: &ClusterView, host: &Host<'_>, member: MemberId)
         .member(member)
         .map(|listed| listed.peer_urls == [host.layout.peer_url.clone()]);
     matches!((listens, listed), (Some(listens), Some(listed)) if listens != listed)
+}
+
+/// Ports that a member would change to and that somebody else has.
+pub(super) fn taken_ports(host: &Host<'_>) -> Vec<Blocked> {
+    let environment = host.facts.unit.environment.as_ref();
+    if environment.is_none_or(|running| host.layout.listens_where_it_should(running)) {
+        return vec![];
+    }
+    host.taken_ports()
 }
 
 /// Directories of the data in the order in which they move. A WAL that was inside the data directory leaves it first, and

@@ -161,6 +161,43 @@ fn ids<'a>(
         .map(|action| action.id.clone())
 }
 
+impl First {
+    fn mends(&self, action: &Action) -> bool {
+        match &action.kind {
+            ActionKind::Restart(restart) => self.mending.contains(&restart.member),
+            ActionKind::Tell(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Orders what comes before all else, and names it.
+    pub fn mend(&mut self, draft: &mut Draft, view: &ClusterView) -> BTreeSet<ActionId> {
+        let starts: BTreeSet<ActionId> = ids(&draft.actions, |action| {
+            matches!(action.kind, ActionKind::Start(_))
+        })
+        .collect();
+        let mut refused = Vec::new();
+        for action in draft.actions.iter_mut().filter(|action| self.mends(action)) {
+            action.needs.extend(starts.iter().cloned());
+            let Some(restart) = restart_of(action) else {
+                continue;
+            };
+            let (member, allowed) = (restart.member, restart.allow_downtime);
+            let verdict = safety::may_stop(view, member, &self.starting, allowed);
+            if let Some(why) = judged(action, verdict) {
+                refused.push((member, why));
+            }
+        }
+        for (member, why) in refused {
+            // It stays away, and nobody may count on it.
+            self.mending.remove(&member);
+            refuse(draft, vec![Some(why)], &BTreeSet::new());
+        }
+        let mended = ids(&draft.actions, |action| self.mends(action));
+        starts.iter().cloned().chain(mended).collect()
+    }
+}
+
 /// The order of restarts: dead members start and half-way ones are mended before the membership changes, all others are
 /// restarted after it.
 pub(super) struct Restarts<'a> {
@@ -170,30 +207,7 @@ pub(super) struct Restarts<'a> {
 
 impl Restarts<'_> {
     fn mends(&self, action: &Action) -> bool {
-        restart_of(action).is_some_and(|restart| self.first.mending.contains(&restart.member))
-    }
-
-    /// Orders what comes before all else, and names it.
-    pub fn mend(&self, draft: &mut Draft) -> BTreeSet<ActionId> {
-        let starts: BTreeSet<ActionId> = ids(&draft.actions, |action| {
-            matches!(action.kind, ActionKind::Start(_))
-        })
-        .collect();
-        let verdicts: Vec<_> = draft
-            .actions
-            .iter_mut()
-            .filter(|action| self.mends(action))
-            .filter_map(|action| {
-                action.needs.extend(starts.iter().cloned());
-                let restart = restart_of(action)?;
-                let (member, allowed) = (restart.member, restart.allow_downtime);
-                let verdict = safety::may_stop(self.view, member, &self.first.starting, allowed);
-                Some(judged(action, verdict))
-            })
-            .collect();
-        refuse(draft, verdicts, &BTreeSet::new());
-        let mended = ids(&draft.actions, |action| self.mends(action));
-        starts.iter().cloned().chain(mended).collect()
+        self.first.mends(action)
     }
 
     /// Orders all others. A restart that would take the quorum is blocked.

@@ -128,12 +128,21 @@ impl Layout {
     pub fn runs_in_its_directories(&self, environment: &BTreeMap<String, String>) -> bool {
         ["ETCD_DATA_DIR", "ETCD_WAL_DIR"]
             .iter()
-            .all(|variable| environment.get(*variable) == self.environment.get(*variable))
+            .all(|variable| self.agrees(environment, variable))
     }
 
     /// Whether a process with these variables listens for its peers where this layout has it.
     pub fn listens_for_its_peers(&self, environment: &BTreeMap<String, String>) -> bool {
-        let variable = "ETCD_LISTEN_PEER_URLS";
+        self.agrees(environment, "ETCD_LISTEN_PEER_URLS")
+    }
+
+    /// Whether a process with these variables listens for peers and clients where this layout has it.
+    pub fn listens_where_it_should(&self, environment: &BTreeMap<String, String>) -> bool {
+        self.listens_for_its_peers(environment)
+            && self.agrees(environment, "ETCD_LISTEN_CLIENT_URLS")
+    }
+
+    fn agrees(&self, environment: &BTreeMap<String, String>, variable: &str) -> bool {
         environment.get(variable) == self.environment.get(variable)
     }
 

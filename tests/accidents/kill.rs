@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use quorate_lab::Lab;
 
-use crate::harness::{ClusterFile, Operator, Running, lab, leftovers};
+use crate::harness::{ClusterFile, Operator, Running, eventually, lab, leftovers};
 
 /// Set to anything, every boundary is tried instead of a sample of them.
 const EVERY: &str = "QUORATE_KILL_EVERYWHERE";
@@ -195,4 +195,66 @@ fn edits_of_a_living_cluster_killed_at_any_boundary_go_on() {
             }
         }
     }
+}
+
+#[test]
+fn a_half_added_member_is_finished_and_one_that_cannot_finish_makes_way() {
+    let lab = lab("half", 3);
+    let all = ClusterFile::of(&lab);
+    let mut two = ClusterFile::of(&lab);
+    two.nodes.pop();
+    let ann = Operator::new(&lab, &two);
+    ann.converge();
+    let host = &lab.hosts()[2];
+    let ids = |ran: &crate::harness::Ran| -> Vec<String> {
+        let plan: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        let actions = plan["actions"].as_array().unwrap();
+        let id = |action: &serde_json::Value| action["id"].as_str().unwrap().to_owned();
+        actions.iter().map(id).collect()
+    };
+
+    // Killed between the addition and the start: it is not added twice.
+    ann.edit(&all);
+    let mut running = ann.start(APPLY);
+    running.until("apply_complete", "etcd-3.add");
+    running.kill();
+    let planned = ids(&ann.run(&["plan", "--json"]).exits(0));
+    assert!(
+        !planned.contains(&"node.etcd-3.add".to_owned()),
+        "{planned:?}"
+    );
+    assert!(
+        planned.contains(&"node.etcd-3.join".to_owned()),
+        "{planned:?}"
+    );
+
+    // Killed before its vote, and its log is damaged: its unit crashes for ever.
+    let mut running = ann.start(&["apply", "--auto-approve", "--json", "--lock-timeout", "60s"]);
+    running.until("apply_complete", "etcd-3.join");
+    running.kill();
+    host.run(
+        "systemctl stop etcd; cd /var/lib/etcd/member/wal; \
+         for file in *.wal; do dd if=/dev/zero of=$file bs=64 seek=4 count=16 conv=notrunc status=none; done; \
+         dd if=/dev/urandom of=$(ls *.wal | tail -n 1) bs=64 seek=3 count=16 conv=notrunc status=none; \
+         systemctl start --no-block etcd",
+    )
+    .unwrap();
+    eventually(std::time::Duration::from_secs(60), || {
+        let restarts = host
+            .run("systemctl show -p NRestarts --value etcd")
+            .map_err(|error| error.to_string())?;
+        match restarts.trim().parse() {
+            Ok(3..=u32::MAX) => Ok(()),
+            _ => Err(format!("{restarts} restarts")),
+        }
+    });
+    let planned = ids(&ann.run(&["plan", "--json"]).exits(0));
+    let at = |id: &str| planned.iter().position(|other| other == id);
+    assert!(at("node.etcd-3.remove").is_some(), "{planned:?}");
+    assert!(
+        at("node.etcd-3.remove") < at("node.etcd-3.add"),
+        "{planned:?}"
+    );
+    ann.converge();
+    ann.settled();
 }

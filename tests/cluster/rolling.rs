@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::harness::{Scene, blocked};
+use super::harness::{Scene, blocked, eventually};
 use super::writing::while_writing;
 
 #[test]
@@ -69,6 +69,68 @@ fn a_change_of_settings_rolls_the_members() {
         assert!(running.contains("ETCD_SNAPSHOT_COUNT=4321"), "{running}");
     }
     scene.is_converged();
+}
+
+#[test]
+fn a_change_that_a_member_does_not_survive_is_put_back() {
+    let Some(scene) = Scene::up("putback", 3) else {
+        return;
+    };
+    let mut scene = scene.tls();
+    scene.apply();
+    let before = scene.processes();
+    let urls = |scene: &Scene| scene.etcdctl(scene.hosts(), &["member", "list"]);
+    let old_urls = urls(&scene);
+
+    // No host has this address, so etcd ends; the membership has learnt another peer URL by then.
+    scene
+        .settings
+        .push("listen-metrics-urls = \"http://192.0.2.1:9000\"".into());
+    for host in scene.named() {
+        let edit = scene.edits.entry(host.name).or_default();
+        edit.lines.push("peer_port = 12380".into());
+    }
+    while_writing(&scene, "/putback/", || {
+        scene
+            .run(&["apply", "--auto-approve"])
+            .exits(1)
+            .says("192.0.2.1");
+    });
+    let after = scene.processes();
+    let touched = before.iter().zip(&after).filter(|(old, new)| old != new);
+    assert_eq!(touched.count(), 1, "one member was tried: {after:?}");
+    assert_eq!(urls(&scene), old_urls, "the membership is what it was");
+    for host in scene.hosts() {
+        let text = host.run("cat /etc/etcd/etcd.conf").unwrap();
+        assert!(!text.contains("192.0.2.1"), "{}: {text}", host.name);
+    }
+    scene.run(&["status"]).exits(0);
+    scene.settings.clear();
+    scene.edits.clear();
+    scene.apply();
+    scene.is_converged();
+
+    // A port that somebody else has is told before anything is stopped.
+    let taker = "systemd-run -q --unit=taker /usr/local/bin/etcd --data-dir /tmp/taker \
+                 --listen-peer-urls http://127.0.0.1:12380 --listen-client-urls http://127.0.0.1:12379 \
+                 --advertise-client-urls http://127.0.0.1:12379";
+    scene.host(2).run(taker).unwrap();
+    eventually("the port is taken", || {
+        let listens = scene
+            .host(2)
+            .exec("ss -ltn 2>/dev/null | grep -q :12380 || grep -q :305C /proc/net/tcp");
+        listens.unwrap().success()
+    });
+    let edit = scene.edits.entry("etcd-2".into()).or_default();
+    edit.lines.push("peer_port = 12380".into());
+    let run = scene.run(&["plan", "--json"]).exits(3);
+    let reasons = blocked(&run.json());
+    assert!(
+        reasons
+            .iter()
+            .any(|(node, reason)| node == "etcd-2" && reason.contains("12380")),
+        "{run}"
+    );
 }
 
 #[test]

@@ -489,6 +489,22 @@ fn a_member_that_is_half_way_to_another_address_is_mended_first() {
     }
 }
 
+/// A member that listens where the file says needs no restart for the membership to learn it.
+#[test]
+fn a_member_that_is_where_it_should_be_is_only_told_of() {
+    let mut world = World::new(desired(3));
+    let plan = plan_for(&world, CONVERGE, "n0");
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+    world.update_peer_url("etcd-2", "http://10.0.0.2:12380");
+    let plan = plan_for(&world, CONVERGE, "n1");
+    assert!(plan.blocked.is_empty(), "{:?}", plan.blocked);
+    assert_eq!(restarts(&plan), 0);
+    let told = plan.actions.iter().any(|action| {
+        matches!(&action.kind, ActionKind::Tell(tell) if tell.readdress.to == ["http://10.0.0.2:2380"])
+    });
+    assert!(told, "{:?}", plan.actions);
+}
+
 /// Down or not, a member is not taken to another version by a plan for drift.
 #[test]
 fn a_member_that_is_down_is_not_upgraded() {

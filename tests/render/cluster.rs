@@ -360,6 +360,7 @@ pub fn rolling() -> Plan {
                 files: vec![],
                 binaries: vec![],
                 allow_downtime: false,
+                is_down: false,
                 readdress: None,
                 moves: vec![],
                 reasons: because.clone(),

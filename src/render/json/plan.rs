@@ -271,6 +271,7 @@ pub(in super::super) fn kind_name(kind: &ActionKind) -> &'static str {
         ActionKind::Join(_) => "join",
         ActionKind::Promote(_) => "promote",
         ActionKind::Remove(_) => "remove",
+        ActionKind::Tell(_) => "tell",
         ActionKind::Enable(_) => "enable",
         ActionKind::Start(_) => "start",
         ActionKind::Restart(_) => "restart",
