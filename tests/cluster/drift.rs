@@ -40,7 +40,7 @@ fn files_and_attributes() {
     );
     drift.costs_no_restart(
         2,
-        "chown root:root /var/lib/etcd; chown etcd /etc/etcd/etcd.conf",
+        "chgrp root /var/lib/etcd; chown etcd /etc/etcd/etcd.conf",
         &["etcd-2.configure", "etcd-2.prepare"],
     );
     // Of a marker that is lost nothing else depends while the data says whose it is.
