@@ -146,7 +146,7 @@ async fn take_one(fleet: &Fleet, node: &str, script: &str) -> Result<Held, Refus
         reason,
     };
     let host = fleet
-        .host(node)
+        .host_anew(node)
         .await
         .map_err(|unknown| failed(unknown.detail().to_owned()))?;
     let mut process = host
