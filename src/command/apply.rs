@@ -490,6 +490,11 @@ fn question(plan: &Plan) -> String {
 fn exit_code(plan: &Plan, report: &Report) -> u8 {
     if report.stopped.as_deref() == Some("interrupted") && !report.is_complete() {
         INTERRUPTED
+    } else if report.count(|outcome| matches!(outcome, Outcome::Refused(_))) > 0
+        && report.count(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::Undone(_))) == 0
+        && report.stopped.is_none()
+    {
+        BLOCKED
     } else if report.count(|outcome| *outcome != Outcome::Done) > 0 {
         ERROR
     } else if plan.blocked.is_empty() {
@@ -585,4 +590,50 @@ fn who() -> String {
         .to_string_lossy()
         .into_owned();
     format!("{user}@{host}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::ActionId;
+
+    fn plan() -> Plan {
+        let text = "schema = 1\n[cluster]\nname = \"demo\"\n[etcd]\nversion = \"3.5.33\"\n\
+                    [etcd.install]\nmethod = \"package\"\n[[node]]\nname = \"etcd-1\"\nip = \"10.0.0.1\"\n";
+        let (desired, _) = crate::desired::parse(text, "f.toml", Path::new("/"), None).unwrap();
+        let goal = Goal::Destroy { purge_data: false };
+        let intent = intent(goal).unwrap();
+        crate::plan::plan(
+            &desired,
+            &Observed::default(),
+            &intent,
+            OffsetDateTime::UNIX_EPOCH,
+        )
+    }
+
+    #[test]
+    fn a_refusal_for_safety_is_no_error() {
+        let code = |outcomes: &[Outcome], stopped: Option<&str>| {
+            let outcomes = outcomes.iter().enumerate();
+            let report = Report {
+                outcomes: outcomes
+                    .map(|(number, outcome)| (ActionId(number.to_string()), outcome.clone()))
+                    .collect(),
+                stopped: stopped.map(str::to_owned),
+            };
+            exit_code(&plan(), &report)
+        };
+        let refused = || Outcome::Refused("not safe: 2 of 3".into());
+        let not_started = || Outcome::NotStarted("a is not done".into());
+        let failed = || Outcome::Failed("it did".into());
+        assert_eq!(code(&[Outcome::Done], None), OK);
+        assert_eq!(
+            code(&[Outcome::Done, refused(), not_started()], None),
+            BLOCKED
+        );
+        assert_eq!(code(&[refused(), failed()], None), ERROR);
+        assert_eq!(code(&[not_started(), failed()], None), ERROR);
+        assert_eq!(code(&[refused()], Some("the lock was lost: gone")), ERROR);
+        assert_eq!(code(&[refused()], Some("interrupted")), INTERRUPTED);
+    }
 }
