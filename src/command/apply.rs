@@ -265,20 +265,48 @@ impl Run<'_> {
             run: run_id.clone(),
         };
         let screen = self.screen.clone();
+        let write: Sink = Arc::new(log.writer());
         let sink: Sink = {
-            let (screen, log) = (screen.clone(), log.writer());
+            let (screen, write) = (screen.clone(), write.clone());
             Arc::new(move |event: &Event| {
-                log(event);
+                write(event);
                 screen.show(event);
             })
         };
+        let result = self.run(plan, observed, run_id, &holder, &sink, &log).await;
+        if let Err(Failure {
+            message: Some(message),
+            remedy,
+            ..
+        }) = &result
+        {
+            // On a terminal it stands at the end anyway.
+            let tell = if self.args.json { sink } else { write };
+            tell(&Event::Message {
+                severity: Severity::Error,
+                summary: message.clone(),
+                detail: remedy.clone().unwrap_or_default(),
+            });
+        }
+        result
+    }
+
+    async fn run(
+        &self,
+        plan: Plan,
+        observed: &Observed,
+        run_id: String,
+        holder: &Holder,
+        sink: &Sink,
+        log: &runlog::RunLog,
+    ) -> Result<u8, Failure> {
         let (signals, incoming) = mpsc::unbounded_channel();
         let nodes = reachable(observed);
-        let lock = self.lock(&plan, &nodes, &holder, &sink, &signals).await?;
+        let lock = self.lock(&plan, &nodes, holder, sink, &signals).await?;
         sink(&Event::LockTaken);
-        let ticking = screen.keep_ticking();
+        let ticking = self.screen.keep_ticking();
         let result = self
-            .locked(plan, &lock.nodes, run_id, &sink, incoming, signals)
+            .locked(plan, &lock.nodes, run_id, sink, incoming, signals)
             .await;
         ticking.abort();
         lock.release().await;
