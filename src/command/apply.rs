@@ -383,14 +383,11 @@ impl Run<'_> {
             authority = Some(fingerprint);
             self.session.fleet.set_tls(tls);
         }
-        let interrupts = tokio::spawn(async move {
-            let mut count = 0;
-            while tokio::signal::ctrl_c().await.is_ok() {
-                count += 1;
-                if count > 1 {
-                    std::process::exit(i32::from(INTERRUPTED));
-                }
-                let _ = signals.send(Signal::Interrupt);
+        // Once it listens nobody else does: it stays until the program ends.
+        tokio::spawn(async move {
+            let pressed = async || tokio::signal::ctrl_c().await.is_ok();
+            if interrupts(&signals, pressed).await {
+                std::process::exit(i32::from(INTERRUPTED));
             }
         });
         let context = Context {
@@ -418,7 +415,6 @@ impl Run<'_> {
             incoming,
         )
         .await;
-        interrupts.abort();
         let view = if plan.intent.goal.is_destroy() {
             None
         } else {
@@ -501,6 +497,22 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// Tells a run that the operator wants to stop. Returns when the program is to end at once: at the second time, or where
+/// no run listens any more.
+async fn interrupts(
+    signals: &mpsc::UnboundedSender<Signal>,
+    mut pressed: impl AsyncFnMut() -> bool,
+) -> bool {
+    let mut told = false;
+    while pressed().await {
+        if told || signals.send(Signal::Interrupt).is_err() {
+            return true;
+        }
+        told = true;
+    }
+    false
 }
 
 fn question(plan: &Plan) -> String {
@@ -637,6 +649,23 @@ mod tests {
             &intent,
             OffsetDateTime::UNIX_EPOCH,
         )
+    }
+
+    #[tokio::test]
+    async fn nobody_is_kept_by_a_run_that_is_over() {
+        let (signals, mut incoming) = mpsc::unbounded_channel();
+        let presses = |count: usize| {
+            let mut left = count;
+            async move || {
+                left = left.saturating_sub(1);
+                left > 0
+            }
+        };
+        assert!(!interrupts(&signals, presses(2)).await, "the run stops");
+        assert!(matches!(incoming.try_recv(), Ok(Signal::Interrupt)));
+        assert!(interrupts(&signals, presses(3)).await, "twice");
+        drop(incoming);
+        assert!(interrupts(&signals, presses(2)).await, "it is over");
     }
 
     #[test]
