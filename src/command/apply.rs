@@ -59,7 +59,7 @@ pub struct DestroyArgs {
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
     /// Wait this long for another operator's lock, such as 30s or 5m
-    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    #[arg(long, default_value = "0s", value_parser = patience, value_name = "DURATION")]
     pub lock_timeout: Duration,
     /// Print events as JSON lines; needs a saved plan or --auto-approve
     #[arg(long)]
@@ -69,6 +69,16 @@ pub struct RunArgs {
     pub concise: bool,
     #[command(flatten)]
     pub connection: Connection,
+}
+
+/// A time to wait. What nobody waits for would overflow the clock.
+fn patience(text: &str) -> Result<Duration, String> {
+    let longest = Duration::from_secs(31_557_600);
+    let patience = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if patience > longest {
+        return Err("a year is the longest".into());
+    }
+    Ok(patience)
 }
 
 /// Runs `apply`.

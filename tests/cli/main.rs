@@ -128,6 +128,10 @@ fn wrong_usage_is_an_error() {
         &["show"],
         &["completions", "tcsh"],
         &["apply", "--lock-timeout", "soon"],
+        &["apply", "--lock-timeout", "500000000000y"],
+        &["apply", "--lock-timeout", "366d"],
+        &["plan", "--parallelism", "3000000000000000000"],
+        &["plan", "--parallelism", "0"],
     ] {
         let (out, err) = expect(dir.path(), arguments, 1);
         assert_eq!(out, "", "{arguments:?}");
