@@ -100,12 +100,50 @@ pub async fn take(
         word(&holder.run),
         word(&text)
     );
+    let mut held: BTreeMap<String, Held> = BTreeMap::new();
+    for wave in waves(nodes) {
+        let refusal = take_all(fleet, &wave, &script, &mut held).await;
+        if let Some(refusal) = refusal {
+            for (_, process) in held {
+                let _ = process.close(Duration::from_secs(5)).await;
+            }
+            return Err(refusal);
+        }
+    }
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let mut keepers = JoinSet::new();
+    let nodes = held.keys().cloned().collect();
+    for (node, process) in held {
+        keepers.spawn(keep(node, process, stopped.clone(), lost.clone()));
+    }
+    Ok(Lock {
+        stop,
+        keepers,
+        nodes,
+    })
+}
+
+/// Of two operators who begin at once each could get some hosts, and both would lose: the first host by name decides,
+/// and the others follow together.
+fn waves(nodes: &[String]) -> Vec<Vec<&String>> {
+    let mut nodes: Vec<&String> = nodes.iter().collect();
+    nodes.sort();
+    let others = nodes.split_off(nodes.len().min(1));
+    vec![nodes, others]
+}
+
+/// Takes the lock on these hosts, in parallel. Those on which it is taken are `held`, also where another one refuses.
+async fn take_all(
+    fleet: &Arc<Fleet>,
+    nodes: &[&String],
+    script: &str,
+    held: &mut BTreeMap<String, Held>,
+) -> Option<Refusal> {
     let mut attempts = JoinSet::new();
     for node in nodes {
-        let (fleet, node, script) = (fleet.clone(), node.clone(), script.clone());
+        let (fleet, node, script) = (fleet.clone(), (*node).clone(), script.to_owned());
         attempts.spawn(async move { (node.clone(), take_one(&fleet, &node, &script).await) });
     }
-    let mut held: BTreeMap<String, Held> = BTreeMap::new();
     let mut refusal: Option<Refusal> = None;
     while let Some(attempt) = attempts.join_next().await {
         match attempt {
@@ -121,23 +159,7 @@ pub async fn take(
             Err(_) => {}
         }
     }
-    if let Some(refusal) = refusal {
-        for (_, process) in held {
-            let _ = process.close(Duration::from_secs(5)).await;
-        }
-        return Err(refusal);
-    }
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let mut keepers = JoinSet::new();
-    let nodes = held.keys().cloned().collect();
-    for (node, process) in held {
-        keepers.spawn(keep(node, process, stopped.clone(), lost.clone()));
-    }
-    Ok(Lock {
-        stop,
-        keepers,
-        nodes,
-    })
+    refusal
 }
 
 async fn take_one(fleet: &Fleet, node: &str, script: &str) -> Result<Held, Refusal> {
@@ -146,7 +168,7 @@ async fn take_one(fleet: &Fleet, node: &str, script: &str) -> Result<Held, Refus
         reason,
     };
     let host = fleet
-        .host(node)
+        .host_anew(node)
         .await
         .map_err(|unknown| failed(unknown.detail().to_owned()))?;
     let mut process = host
@@ -214,5 +236,26 @@ impl Lock {
     pub async fn release(mut self) {
         let _ = self.stop.send(true);
         while self.keepers.join_next().await.is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_host_decides_between_operators() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let nodes: Vec<String> = names(&["etcd-3", "etcd-1", "etcd-2"]);
+        let (first, second): (Vec<String>, Vec<String>) =
+            (names(&["etcd-1"]), names(&["etcd-2", "etcd-3"]));
+        assert_eq!(
+            waves(&nodes),
+            [
+                first.iter().collect::<Vec<_>>(),
+                second.iter().collect::<Vec<_>>()
+            ]
+        );
+        assert_eq!(waves(&[]).concat().len(), 0);
     }
 }

@@ -59,7 +59,7 @@ pub struct DestroyArgs {
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
     /// Wait this long for another operator's lock, such as 30s or 5m
-    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    #[arg(long, default_value = "0s", value_parser = patience, value_name = "DURATION")]
     pub lock_timeout: Duration,
     /// Print events as JSON lines; needs a saved plan or --auto-approve
     #[arg(long)]
@@ -69,6 +69,16 @@ pub struct RunArgs {
     pub concise: bool,
     #[command(flatten)]
     pub connection: Connection,
+}
+
+/// A time to wait. What nobody waits for would overflow the clock.
+fn patience(text: &str) -> Result<Duration, String> {
+    let longest = Duration::from_secs(31_557_600);
+    let patience = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if patience > longest {
+        return Err("a year is the longest".into());
+    }
+    Ok(patience)
 }
 
 /// Runs `apply`.
@@ -265,22 +275,50 @@ impl Run<'_> {
             run: run_id.clone(),
         };
         let screen = self.screen.clone();
+        let write: Sink = Arc::new(log.writer());
         let sink: Sink = {
-            let (screen, log) = (screen.clone(), log.writer());
+            let (screen, write) = (screen.clone(), write.clone());
             Arc::new(move |event: &Event| {
-                log(event);
+                write(event);
                 screen.show(event);
             })
         };
+        let result = self.run(plan, observed, run_id, &holder, &sink, &log).await;
+        if let Err(Failure {
+            message: Some(message),
+            remedy,
+            ..
+        }) = &result
+        {
+            // On a terminal it stands at the end anyway.
+            let tell = if self.args.json { sink } else { write };
+            tell(&Event::Message {
+                severity: Severity::Error,
+                summary: message.clone(),
+                detail: remedy.clone().unwrap_or_default(),
+            });
+        }
+        result
+    }
+
+    async fn run(
+        &self,
+        plan: Plan,
+        observed: &Observed,
+        run_id: String,
+        holder: &Holder,
+        sink: &Sink,
+        log: &runlog::RunLog,
+    ) -> Result<u8, Failure> {
         let (signals, incoming) = mpsc::unbounded_channel();
         let nodes = reachable(observed);
         let lock = self
-            .lock(&plan, observed, &nodes, &holder, &sink, &signals)
+            .lock(&plan, observed, &nodes, holder, sink, &signals)
             .await?;
         sink(&Event::LockTaken);
-        let ticking = screen.keep_ticking();
+        let ticking = self.screen.keep_ticking();
         let result = self
-            .locked(plan, &lock.nodes, run_id, &sink, incoming, signals)
+            .locked(plan, &lock.nodes, run_id, sink, incoming, signals)
             .await;
         ticking.abort();
         lock.release().await;
@@ -357,14 +395,11 @@ impl Run<'_> {
             authority = Some(fingerprint);
             self.session.fleet.set_tls(tls);
         }
-        let interrupts = tokio::spawn(async move {
-            let mut count = 0;
-            while tokio::signal::ctrl_c().await.is_ok() {
-                count += 1;
-                if count > 1 {
-                    std::process::exit(i32::from(INTERRUPTED));
-                }
-                let _ = signals.send(Signal::Interrupt);
+        // Once it listens nobody else does: it stays until the program ends.
+        tokio::spawn(async move {
+            let pressed = async || tokio::signal::ctrl_c().await.is_ok();
+            if interrupts(&signals, pressed).await {
+                std::process::exit(i32::from(INTERRUPTED));
             }
         });
         let context = Context {
@@ -390,7 +425,6 @@ impl Run<'_> {
             incoming,
         )
         .await;
-        interrupts.abort();
         let view = if plan.intent.goal.is_destroy() {
             None
         } else {
@@ -470,6 +504,22 @@ impl Run<'_> {
     }
 }
 
+/// Tells a run that the operator wants to stop. Returns when the program is to end at once: at the second time, or where
+/// no run listens any more.
+async fn interrupts(
+    signals: &mpsc::UnboundedSender<Signal>,
+    mut pressed: impl AsyncFnMut() -> bool,
+) -> bool {
+    let mut told = false;
+    while pressed().await {
+        if told || signals.send(Signal::Interrupt).is_err() {
+            return true;
+        }
+        told = true;
+    }
+    false
+}
+
 fn question(plan: &Plan) -> String {
     let name = &plan.desired.cluster.name;
     let what = if plan.intent.goal.is_destroy() {
@@ -485,6 +535,11 @@ fn question(plan: &Plan) -> String {
 fn exit_code(plan: &Plan, report: &Report) -> u8 {
     if report.stopped.as_deref() == Some("interrupted") && !report.is_complete() {
         INTERRUPTED
+    } else if report.count(|outcome| matches!(outcome, Outcome::Refused(_))) > 0
+        && report.count(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::Undone(_))) == 0
+        && report.stopped.is_none()
+    {
+        BLOCKED
     } else if report.count(|outcome| *outcome != Outcome::Done) > 0 {
         ERROR
     } else if plan.blocked.is_empty() {
@@ -580,4 +635,67 @@ fn who() -> String {
         .to_string_lossy()
         .into_owned();
     format!("{user}@{host}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::ActionId;
+
+    fn plan() -> Plan {
+        let text = "schema = 1\n[cluster]\nname = \"demo\"\n[etcd]\nversion = \"3.5.33\"\n\
+                    [etcd.install]\nmethod = \"package\"\n[[node]]\nname = \"etcd-1\"\nip = \"10.0.0.1\"\n";
+        let (desired, _) = crate::desired::parse(text, "f.toml", Path::new("/"), None).unwrap();
+        let goal = Goal::Destroy { purge_data: false };
+        let intent = intent(goal).unwrap();
+        crate::plan::plan(
+            &desired,
+            &Observed::default(),
+            &intent,
+            OffsetDateTime::UNIX_EPOCH,
+        )
+    }
+
+    #[tokio::test]
+    async fn nobody_is_kept_by_a_run_that_is_over() {
+        let (signals, mut incoming) = mpsc::unbounded_channel();
+        let presses = |count: usize| {
+            let mut left = count;
+            async move || {
+                left = left.saturating_sub(1);
+                left > 0
+            }
+        };
+        assert!(!interrupts(&signals, presses(2)).await, "the run stops");
+        assert!(matches!(incoming.try_recv(), Ok(Signal::Interrupt)));
+        assert!(interrupts(&signals, presses(3)).await, "twice");
+        drop(incoming);
+        assert!(interrupts(&signals, presses(2)).await, "it is over");
+    }
+
+    #[test]
+    fn a_refusal_for_safety_is_no_error() {
+        let code = |outcomes: &[Outcome], stopped: Option<&str>| {
+            let outcomes = outcomes.iter().enumerate();
+            let report = Report {
+                outcomes: outcomes
+                    .map(|(number, outcome)| (ActionId(number.to_string()), outcome.clone()))
+                    .collect(),
+                stopped: stopped.map(str::to_owned),
+            };
+            exit_code(&plan(), &report)
+        };
+        let refused = || Outcome::Refused("not safe: 2 of 3".into());
+        let not_started = || Outcome::NotStarted("a is not done".into());
+        let failed = || Outcome::Failed("it did".into());
+        assert_eq!(code(&[Outcome::Done], None), OK);
+        assert_eq!(
+            code(&[Outcome::Done, refused(), not_started()], None),
+            BLOCKED
+        );
+        assert_eq!(code(&[refused(), failed()], None), ERROR);
+        assert_eq!(code(&[not_started(), failed()], None), ERROR);
+        assert_eq!(code(&[refused()], Some("the lock was lost: gone")), ERROR);
+        assert_eq!(code(&[refused()], Some("interrupted")), INTERRUPTED);
+    }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::builder::RangedU64ValueParser;
 use time::OffsetDateTime;
 
 use super::validate;
@@ -23,7 +24,7 @@ pub struct Connection {
     #[arg(long)]
     pub accept_new_host_keys: bool,
     /// How many hosts are worked on at a time
-    #[arg(long, default_value_t = 32, value_name = "N")]
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub parallelism: usize,
 }
 

@@ -130,13 +130,22 @@ impl Fleet {
         self.links.lock().await.keys().cloned().collect()
     }
 
-    /// The connected host of a node.
+    /// The connected host of a node. A connection that has ended stays ended: what is under way was begun under the lock
+    /// that went with it.
     pub async fn host(&self, name: &str) -> Result<Host, HostUnknown> {
+        self.connected(&*self.link(name).await?).await
+    }
+
+    /// The same before anything is begun: where the connection has ended meanwhile, there is a new one.
+    pub async fn host_anew(&self, name: &str) -> Result<Host, HostUnknown> {
+        let link = self.link(name).await?;
+        link.forget_closed().await;
+        self.connected(&link).await
+    }
+
+    async fn link(&self, name: &str) -> Result<Arc<Link>, HostUnknown> {
         let link = self.links.lock().await.get(name).cloned();
-        match link {
-            Some(link) => self.connected(&link).await,
-            None => Err(HostUnknown::Probe(format!("no host is known as {name}"))),
-        }
+        link.ok_or_else(|| HostUnknown::Probe(format!("no host is known as {name}")))
     }
 
     async fn connected(&self, link: &Link) -> Result<Host, HostUnknown> {
@@ -190,6 +199,7 @@ impl Fleet {
         link: &Link,
         authority: Option<Arc<CaFacts>>,
     ) -> Result<HostFacts, HostUnknown> {
+        link.forget_closed().await;
         let host = self.connected(link).await?;
         let memory = self.memory.recall(&link.node.ssh);
         let spec = ProbeSpec::new(&self.desired, &link.layout, memory.clone(), authority);
@@ -367,6 +377,15 @@ impl Link {
             node,
             host: Mutex::new(None),
             etcd: Mutex::new(None),
+        }
+    }
+
+    /// Drops a connection that has ended, and what went over it.
+    async fn forget_closed(&self) {
+        let mut host = self.host.lock().await;
+        if host.as_ref().is_some_and(Host::is_closed) {
+            *host = None;
+            *self.etcd.lock().await = None;
         }
     }
 

@@ -166,6 +166,14 @@ impl Host {
         let _ = self.tell(Command::Close);
     }
 
+    /// Whether the session has ended, as far as that was noticed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        // Nothing has this number; whoever has ended takes no word at all.
+        let id = self.id();
+        self.tell(Command::Cancel { id }).is_err()
+    }
+
     /// Runs a shell script as root and returns its whole output. The shell (`sh`) has parsed all of
     /// it before anything executes; its standard input is at its end. The C locale is set, umask
     /// is 022, and PATH includes the `sbin` directories.

@@ -59,7 +59,7 @@ pub fn headline(plan: &Plan, report: &Report) -> String {
             )
         };
     }
-    let failed = report.count(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::Undone(_)));
+    let failed = report.count(|outcome| !matches!(outcome, Outcome::Done | Outcome::NotStarted(_)));
     let how = match &report.stopped {
         Some(reason) => format!("stopped: {}", clean(reason)),
         None if failed > 0 => "failed".into(),
@@ -117,7 +117,7 @@ fn lists(out: &mut impl Write, report: &Report, style: Style) -> fmt::Result {
     };
     let done = pick(|outcome| matches!(outcome, Outcome::Done).then_some(""));
     let failed = pick(|outcome| match outcome {
-        Outcome::Failed(why) => Some(why.as_str()),
+        Outcome::Failed(why) | Outcome::Refused(why) => Some(why.as_str()),
         _ => None,
     });
     let undone = pick(|outcome| match outcome {

@@ -257,8 +257,10 @@ impl Scheduler {
     }
 
     fn end(&mut self, id: &ActionId, outcome: Outcome) {
-        if matches!(outcome, Outcome::Failed(_) | Outcome::Undone(_))
-            && self.actions[id].kind.as_kind().is_member_action()
+        if matches!(
+            outcome,
+            Outcome::Failed(_) | Outcome::Undone(_) | Outcome::Refused(_)
+        ) && self.actions[id].kind.as_kind().is_member_action()
         {
             self.member_failed = true;
         }
@@ -465,7 +467,7 @@ impl Scheduler {
             }
             Err(refusal) if now.saturating_sub(since) > patience(view, &refusal) => {
                 self.state.insert(chosen.clone(), State::Waiting);
-                self.end(&chosen, Outcome::Failed(format!("not safe: {refusal}")));
+                self.end(&chosen, Outcome::Refused(format!("not safe: {refusal}")));
             }
             Err(refusal) => {
                 self.state.insert(chosen.clone(), State::Checking { since });

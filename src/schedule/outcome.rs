@@ -14,6 +14,8 @@ pub enum Outcome {
     Undone(String),
     /// It failed.
     Failed(String),
+    /// It was not safe, for as long as could be waited, and nothing was done.
+    Refused(String),
     /// It was not started, or was left while waiting.
     NotStarted(String),
 }

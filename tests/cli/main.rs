@@ -29,6 +29,7 @@ fn quorate(dir: &Path, arguments: &[&str]) -> Command {
         .current_dir(dir)
         .env_remove("QUORATE_FILE")
         .env_remove("CLICOLOR_FORCE")
+        .env_remove("XDG_STATE_HOME")
         .env("NO_COLOR", "1")
         .env("COLUMNS", "100")
         .env("HOME", dir)
@@ -127,6 +128,10 @@ fn wrong_usage_is_an_error() {
         &["show"],
         &["completions", "tcsh"],
         &["apply", "--lock-timeout", "soon"],
+        &["apply", "--lock-timeout", "500000000000y"],
+        &["apply", "--lock-timeout", "366d"],
+        &["plan", "--parallelism", "3000000000000000000"],
+        &["plan", "--parallelism", "0"],
     ] {
         let (out, err) = expect(dir.path(), arguments, 1);
         assert_eq!(out, "", "{arguments:?}");
@@ -280,4 +285,70 @@ fn a_destroy_needs_no_certificate() {
     let (out, err) = expect(dir.path(), &["plan", "--destroy"], 3);
     assert!(err.contains("Warning: members cannot be asked"), "{err}");
     assert!(out.contains("etcd-1"), "{out}");
+}
+
+/// Whoever reads the stream, or the log, learns how it ended, also where nothing was begun.
+#[test]
+fn a_run_that_is_refused_says_so_in_its_stream_and_log() {
+    use quorate::observed::host::{DataDir, FilesystemFact, HostFacts, Os, UnitFact};
+    use quorate::observed::{EtcdState, HostState, MarkerState, Observed};
+    use quorate::plan::{Goal, Intent};
+
+    let dir = temporary();
+    let text = "schema = 1\n[cluster]\nname = \"demo\"\n[etcd]\nversion = \"3.5.33\"\n\
+                [etcd.install]\nmethod = \"package\"\n[ssh]\nport = 1\n\
+                [[node]]\nname = \"etcd-1\"\nip = \"127.0.0.1\"\n";
+    let (desired, _) = quorate::desired::parse(text, "cluster.toml", dir.path(), None).unwrap();
+    let facts = HostFacts {
+        os: Os {
+            id: "debian".into(),
+            ..Os::default()
+        },
+        arch: "amd64".into(),
+        tools: ["apt-get".to_owned()].into(),
+        user: false,
+        files: Default::default(),
+        unit: UnitFact::default(),
+        binary: None,
+        packages: Default::default(),
+        held: Default::default(),
+        data: DataDir::Empty,
+        marker: MarkerState::Absent,
+        filesystem: FilesystemFact {
+            free: 1 << 40,
+            ..FilesystemFact::default()
+        },
+        clock_offset_ms: 0,
+        listeners: vec![],
+        etcd: EtcdState::Silent,
+    };
+    let mut observed = Observed::default();
+    let state = HostState::Known(Box::new(facts));
+    observed.hosts.insert("etcd-1".into(), state);
+    let intent = Intent {
+        goal: Goal::Converge {
+            allow_downtime: false,
+            replace: vec![],
+        },
+        nonce: "n".into(),
+    };
+    let now = time::OffsetDateTime::UNIX_EPOCH;
+    let plan = quorate::plan::plan(&desired, &observed, &intent, now);
+    assert!(!plan.is_empty(), "{:?}", plan.blocked);
+    quorate::command::saved::write(&plan, &dir.path().join("a.plan")).unwrap();
+
+    // Nobody answers there.
+    let said = "the lock would cover 0 of 1 nodes";
+    let (out, err) = expect(dir.path(), &["apply", "a.plan", "--json"], 3);
+    assert!(err.contains(said), "{err}");
+    let last = out.lines().last().unwrap();
+    assert!(last.contains(said) && last.contains("error"), "{last}");
+    let (out, err) = expect(dir.path(), &["apply", "a.plan"], 3);
+    assert!(err.contains(said) && !out.contains(said), "{out}{err}");
+    let logs = std::fs::read_dir(dir.path().join(".local/state/quorate/runs")).unwrap();
+    let logs: Vec<String> = logs
+        .map(|log| std::fs::read_to_string(log.unwrap().path()).unwrap())
+        .collect();
+    assert_eq!(logs.len(), 2);
+    assert!(logs.iter().all(|log| log.contains(said)), "{logs:?}");
 }

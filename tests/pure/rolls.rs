@@ -201,6 +201,45 @@ fn a_single_member_is_restarted_only_when_the_operator_accepts_it() {
     assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
 }
 
+/// What is not safe is waited for, then refused: nothing was done, and nothing failed.
+#[test]
+fn a_restart_that_does_not_become_safe_is_refused() {
+    let mut world = changed(3);
+    let plan = plan_for(&world, CONVERGE, "n1");
+    world.kill("etcd-2");
+    world.kill("etcd-3");
+    let mut scheduler = Scheduler::new(&plan.actions, 32);
+    let mut commands = scheduler.on(Event::Started { at: 0 });
+    let mut at = 0;
+    while let Some(command) = (!commands.is_empty()).then(|| commands.remove(0)) {
+        at += 1000;
+        match command {
+            Command::Finish => break,
+            Command::Look(id, _) => commands.extend(scheduler.on(Event::Looked {
+                at,
+                id,
+                view: world.view(),
+                hopeless: None,
+            })),
+            Command::Run(id) if id.0.ends_with(".restart") => {
+                panic!("{id} is not safe")
+            }
+            Command::Run(id) => commands.extend(scheduler.on(Event::Ran {
+                at,
+                id,
+                result: Ok(()),
+            })),
+            Command::Undo(_) | Command::Waiting(..) => {}
+        }
+    }
+    let report = scheduler.report();
+    let refused = report
+        .count(|outcome| matches!(outcome, Outcome::Refused(why) if why.starts_with("not safe: ")));
+    assert!(refused > 0, "{report:?}");
+    let failed = report.count(|outcome| matches!(outcome, Outcome::Failed(_)));
+    assert_eq!(failed, 0, "{report:?}");
+}
+
 #[test]
 fn an_interrupt_lets_what_runs_end_and_starts_nothing() {
     let world = changed(3);

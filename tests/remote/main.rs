@@ -1,5 +1,6 @@
 //! The transport against a real sshd.
 
+mod fleet;
 mod logins;
 mod members;
 mod scripts;

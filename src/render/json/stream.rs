@@ -250,7 +250,9 @@ impl Stream {
                 Level::Error,
                 format!("{id}: Failed, and was put back as it was: {why}"),
             ),
-            Outcome::Failed(_) => (Level::Error, format!("{id}: Failed: {why}")),
+            Outcome::Failed(_) | Outcome::Refused(_) => {
+                (Level::Error, format!("{id}: Failed: {why}"))
+            }
             Outcome::NotStarted(_) => (Level::Warn, format!("{id}: Not started: {why}")),
         };
         let body = match outcome {
@@ -342,7 +344,7 @@ fn finished(at: OffsetDateTime, finish: &Finish) -> Vec<Line> {
 fn outcome_name(outcome: &Outcome) -> (OutcomeName, Option<&str>) {
     match outcome {
         Outcome::Done => (OutcomeName::Done, None),
-        Outcome::Failed(why) => (OutcomeName::Failed, Some(why)),
+        Outcome::Failed(why) | Outcome::Refused(why) => (OutcomeName::Failed, Some(why)),
         Outcome::Undone(why) => (OutcomeName::Undone, Some(why)),
         Outcome::NotStarted(why) => (OutcomeName::NotStarted, Some(why)),
     }

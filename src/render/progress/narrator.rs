@@ -198,7 +198,9 @@ impl Narrator {
         let took = span(took);
         let (colour, text) = match outcome {
             Outcome::Done => (GREEN, format!("Complete after {took}")),
-            Outcome::Failed(why) => (RED, format!("Failed after {took}: {}", clean(why))),
+            Outcome::Failed(why) | Outcome::Refused(why) => {
+                (RED, format!("Failed after {took}: {}", clean(why)))
+            }
             Outcome::Undone(why) => (
                 YELLOW,
                 format!(
