@@ -338,7 +338,7 @@ fn a_run_that_is_refused_says_so_in_its_stream_and_log() {
     quorate::command::saved::write(&plan, &dir.path().join("a.plan")).unwrap();
 
     // Nobody answers there.
-    let said = "the lock would cover 0 of 1 nodes";
+    let said = "the lock would cover 0 of 1 voters";
     let (out, err) = expect(dir.path(), &["apply", "a.plan", "--json"], 3);
     assert!(err.contains(said), "{err}");
     let last = out.lines().last().unwrap();
