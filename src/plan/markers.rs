@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Inputs;
-use super::host::{Host, package_names};
+use super::host::Host;
+use super::software::package_names;
 use crate::desired::model::{Desired, Install};
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::observed::host::FileFact;

@@ -4,6 +4,7 @@ mod bootstrap;
 pub mod checker;
 mod converge;
 mod destroy;
+mod files;
 pub mod fingerprint;
 pub mod graph;
 mod host;
@@ -16,6 +17,7 @@ pub mod model;
 mod moves;
 mod refusal;
 mod restarts;
+mod software;
 mod steps;
 
 use std::collections::BTreeSet;

@@ -1,7 +1,8 @@
 //! What the cluster file may not change in a living member, each with its reason.
 
 use super::Blocked;
-use super::host::{Host, package_names};
+use super::host::Host;
+use super::software::package_names;
 use crate::desired::model::{Install, VersionSpec};
 use crate::observed::HostFacts;
 use crate::observed::Observed;
