@@ -2,25 +2,25 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::sync::mpsc;
 
+use super::holder::{describe, holder_digit, lock_holder, run_id, stamp, who};
+use super::screen::Screen;
 use super::session::{Connection, Session, intent, load};
 use super::{runlog, saved};
 use crate::action::RunFacts;
 use crate::apply::lock::{self, Holder, Lock, Refusal};
-use crate::apply::{self, Context, Event, LockHolder, Signal, Sink};
+use crate::apply::{self, Context, Event, Signal, Sink};
 use crate::desired::model::TlsMode;
 use crate::error::{BLOCKED, DECLINED, ERROR, Failure, INTERRUPTED, LOCKED, OK};
 use crate::observed::{HostState, Observed};
 use crate::plan::{Goal, Plan, fingerprint};
 use crate::render::Style;
 use crate::render::event::{Finish, Severity};
-use crate::render::progress::{Progress, Wanted};
 use crate::safety;
 use crate::schedule::{Outcome, Report};
 
@@ -157,44 +157,6 @@ struct Run<'a> {
     /// Whether any other plan is approved as well.
     replans: bool,
     screen: Screen,
-}
-
-/// The progress on standard output, shared by everything that has something to tell.
-#[derive(Clone)]
-struct Screen(Arc<Mutex<Progress>>);
-
-impl Screen {
-    fn new(args: &RunArgs, style: Style) -> Self {
-        let wanted = if args.json {
-            Wanted::Json
-        } else {
-            Wanted::Text
-        };
-        Self(Arc::new(Mutex::new(Progress::stdout(wanted, style))))
-    }
-
-    fn show(&self, event: &Event) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .on(OffsetDateTime::now_utc(), event);
-    }
-
-    /// Lets the progress say what has been under way for long, until the task is aborted.
-    fn keep_ticking(&self) -> tokio::task::JoinHandle<()> {
-        let screen = self.clone();
-        tokio::spawn(async move {
-            let mut tick = tokio::time::interval(Duration::from_millis(250));
-            loop {
-                tick.tick().await;
-                screen
-                    .0
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .tick(OffsetDateTime::now_utc());
-            }
-        })
-    }
 }
 
 impl Run<'_> {
@@ -567,74 +529,6 @@ fn reachable(observed: &Observed) -> Vec<String> {
         .filter(|(_, state)| matches!(state, HostState::Known(_)))
         .map(|(name, _)| name.clone())
         .collect()
-}
-
-fn describe(holder: Option<&Holder>) -> String {
-    match holder {
-        Some(holder) => format!(
-            "{}, running `{}` for {} s",
-            holder.operator,
-            holder.command,
-            age(holder).as_secs()
-        ),
-        None => "another run".into(),
-    }
-}
-
-fn age(holder: &Holder) -> Duration {
-    let now = OffsetDateTime::now_utc().unix_timestamp();
-    Duration::from_secs(u64::try_from(now.saturating_sub(holder.since)).unwrap_or(0))
-}
-
-fn lock_holder(node: &str, holder: Option<Holder>) -> LockHolder {
-    let age = holder.as_ref().map(age).unwrap_or_default();
-    let holder = holder.unwrap_or_else(|| Holder {
-        operator: "another operator".into(),
-        command: "quorate".into(),
-        since: 0,
-        version: String::new(),
-        run: String::new(),
-    });
-    LockHolder {
-        node: node.to_owned(),
-        run: holder.run,
-        who: holder.operator,
-        command: holder.command,
-        version: holder.version,
-        age,
-    }
-}
-
-fn holder_digit(stamp: &str) -> u8 {
-    stamp.bytes().rev().find(u8::is_ascii_digit).unwrap_or(b'0') - b'0'
-}
-
-fn stamp() -> String {
-    OffsetDateTime::now_utc()
-        .format(&Rfc3339)
-        .unwrap_or_default()
-}
-
-fn run_id() -> Result<String, Failure> {
-    let mut bytes = [0u8; 8];
-    getrandom::fill(&mut bytes).map_err(|error| Failure::new(format!("no randomness: {error}")))?;
-    Ok(hex::encode(bytes))
-}
-
-/// `user@host` of the operator.
-fn who() -> String {
-    let user = std::env::var("SUDO_USER")
-        .or_else(|_| std::env::var("USER"))
-        .or_else(|_| std::env::var("LOGNAME"))
-        .unwrap_or_else(|_| match rustix::process::getuid() {
-            uid if uid.is_root() => "root".into(),
-            uid => uid.as_raw().to_string(),
-        });
-    let host = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
-    format!("{user}@{host}")
 }
 
 #[cfg(test)]
