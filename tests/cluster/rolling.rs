@@ -104,9 +104,9 @@ fn a_change_that_a_member_does_not_survive_is_put_back() {
         let text = host.run("cat /etc/etcd/etcd.conf").unwrap();
         assert!(!text.contains("192.0.2.1"), "{}: {text}", host.name);
     }
-    scene.run(&["status"]).exits(0);
     scene.settings.clear();
     scene.edits.clear();
+    scene.run(&["status"]).exits(0);
     scene.apply();
     scene.is_converged();
 
