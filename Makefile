@@ -6,6 +6,7 @@
 #   QUORATE_LAB_CACHE where the lab keeps what it made once, /var/cache/quorate-lab by default
 #   LAB_THREADS       how many lab tests run at a time, 2 by default
 #   QUORATE_CHAOS_SECONDS, _SEED, _FROM, _EDITS  how long `chaos` goes on, what it draws, see tests/chaos/campaign.rs
+#   QUORATE_EXPLORE_ONLY  part of the name of what `explore` searches
 #   N, HOST, NAME     hosts of `lab-up`, host of `lab-ssh`, name of the lab
 
 SHELL := /bin/bash
@@ -22,13 +23,13 @@ LAB := $(BIN)/lab
 
 # Every integration test of the workspace. Those on lab hosts run last, a few at a time.
 TESTS := $(sort $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)) \
-	$(patsubst tests/lab/tests/%.rs,%,$(wildcard tests/lab/tests/*.rs)))
+	$(patsubst tests/lab/tests/%.rs,%,$(wildcard tests/lab/tests/*.rs)) explore)
 LAB_TESTS := $(filter accidents chaos cluster readme hosts faults cleanup,$(TESTS))
 FAST_TESTS := $(filter-out $(LAB_TESTS),$(TESTS))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help packages tools root build setup test test-fast chaos demo bench lab-up lab-ssh lab-down lab-status fmt lint doc
+.PHONY: help packages tools root build setup test test-fast sabotage explore chaos demo bench lab-up lab-ssh lab-down lab-status fmt lint doc
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -56,11 +57,19 @@ root:
 
 test: setup ## Run all tests; those on lab hosts come last
 	@$(CARGO) test --workspace --no-fail-fast --lib --bins $(addprefix --test ,$(FAST_TESTS))
+	@$(MAKE) --no-print-directory sabotage
 	@$(CARGO) test --workspace --no-fail-fast --doc
 	@$(CARGO) test --workspace --no-fail-fast $(addprefix --test ,$(LAB_TESTS)) -- --test-threads=$(LAB_THREADS)
 
 test-fast: tools ## Run the tests that need no lab, nor root
 	@$(CARGO) test --workspace --no-fail-fast --lib --bins $(addprefix --test ,$(FAST_TESTS))
+	@$(MAKE) --no-print-directory sabotage
+
+sabotage: tools ## Put deliberate bugs into planner and scheduler: each has to be found
+	@$(CARGO) test -p quorate-explore --features sabotage bugs -- --nocapture
+
+explore: tools ## Search more of what can happen than every test run has time for; prints what was reached
+	@QUORATE_EXPLORE_DEPTH=1 $(CARGO) test -p quorate-explore --test explore -- --nocapture
 
 chaos: export QUORATE_CHAOS_SECONDS ?= 1800
 chaos: export QUORATE_CHAOS_SEED ?= random

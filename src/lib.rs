@@ -15,6 +15,7 @@ pub mod plan;
 pub mod remote;
 pub mod render;
 pub mod runtime;
+pub mod sabotage;
 pub mod safety;
 pub mod schedule;
 pub mod secret;

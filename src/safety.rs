@@ -9,12 +9,16 @@ use serde::{Deserialize, Serialize};
 use crate::action::{Gate, Margin, MembershipChange};
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::observed::etcd::{Alarm, ClusterView, MemberStatus};
+use crate::sabotage::{self, Bug};
 
 /// Entries that a member may lag behind the leader's applied index and still count as caught up.
 pub const MAX_LAG: u64 = 1000;
 
 /// Voters needed for a quorum.
 pub fn quorum(voters: usize) -> usize {
+    if sabotage::on(Bug::QuorumOffByOne) {
+        return voters / 2;
+    }
     voters / 2 + 1
 }
 
@@ -97,6 +101,9 @@ impl<'a> Diagnosis<'a> {
     pub fn unhealthy(&self, member: MemberId) -> Option<String> {
         let statuses = &self.view.statuses;
         let Some((_, status)) = statuses.get(&member) else {
+            if sabotage::on(Bug::SilentIsHealthy) {
+                return None;
+            }
             return Some("it does not answer".into());
         };
         if status.leader.0 == 0 {
@@ -177,7 +184,7 @@ pub fn may_stop(
 
 /// Q1 for a margin that is known already.
 pub fn may_stop_at(margin: Margin, learner: bool, allow_downtime: bool) -> Result<Margin, Unsafe> {
-    if learner || margin.during >= margin.needs {
+    if learner || margin.during >= margin.needs || sabotage::on(Bug::RestartWithoutMargin) {
         return Ok(margin);
     }
     if margin.voters <= 2 {
@@ -228,10 +235,15 @@ pub fn may_change(
     };
     let all_settled = |except: Option<MemberId>| {
         for id in voters.iter().filter(|id| Some(**id) != except) {
-            if let Some(why) = diagnosis.unhealthy(*id) {
+            if let Some(why) = diagnosis.unhealthy(*id)
+                && !sabotage::on(Bug::ChangeUnhealthy)
+            {
                 return Err(Unsafe::Unhealthy(*id, why));
             }
-            if !settled(*id) {
+            if !settled(*id)
+                && !sabotage::on(Bug::ChangeUnsettled)
+                && !sabotage::on(Bug::ChangeUnhealthy)
+            {
                 return Err(Unsafe::Unsettled(*id));
             }
         }
@@ -265,6 +277,9 @@ pub fn may_change(
             let Some(member) = view.member(*id) else {
                 return Ok(margin);
             };
+            if sabotage::on(Bug::RemovalUnchecked) {
+                return Ok(margin);
+            }
             if margin.before < margin.needs {
                 return Err(Unsafe::QuorumLost(margin));
             }
@@ -311,6 +326,9 @@ pub fn new_alarm(view: &ClusterView, before: &BTreeSet<Alarm>) -> Option<String>
 
 /// Whether a gate has passed; `Err` says what it still waits for.
 pub fn gate(view: &ClusterView, gate: &Gate) -> Result<(), String> {
+    if sabotage::on(Bug::GateAlwaysPasses) {
+        return Ok(());
+    }
     match gate {
         Gate::None => Ok(()),
         Gate::Formed {

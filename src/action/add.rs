@@ -11,6 +11,13 @@ pub struct Add {
     pub peer_url: String,
 }
 
+impl Add {
+    /// Whether members are added as learners, always.
+    pub fn as_learner() -> bool {
+        !crate::sabotage::on(crate::sabotage::Bug::VoterInsteadOfLearner)
+    }
+}
+
 impl Kind for Add {
     fn verb(&self) -> Verb {
         Verb::Create

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::perform::{Context, prove};
 use super::script::EtcdCall;
 use crate::action::MembershipChange;
+use crate::action::add::Add;
 use crate::etcd::id::MemberId;
 use crate::observed::etcd::Member;
 use crate::remote::{EtcdClient, EtcdError, EtcdErrorKind};
@@ -109,7 +110,8 @@ async fn attempt(context: &Context, call: &EtcdCall) -> Result<bool, Trouble> {
                     other.id
                 )));
             }
-            let added = client.member_add(std::slice::from_ref(url), true).await;
+            let urls = std::slice::from_ref(url);
+            let added = client.member_add(urls, Add::as_learner()).await;
             added.map(drop)
         }
         EtcdCall::Promote(url) => {

@@ -15,6 +15,7 @@ use crate::observed::Table;
 use crate::observed::host::DataDir;
 use crate::observed::marker::{Generation, MarkerState, Phase};
 use crate::runtime;
+use crate::sabotage::{self, Bug};
 
 /// Plans a bootstrap. Nothing is done to any host unless everything can be done to all of them.
 pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
@@ -133,6 +134,10 @@ fn generation(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Generation> {
                 frozen.push(&marker.generation);
             }
         }
+    }
+    if sabotage::on(Bug::FreshNonce) {
+        frozen.clear();
+        started = false;
     }
     match frozen.as_slice() {
         [one] if one.initial_cluster == initial_cluster => Some(Generation {

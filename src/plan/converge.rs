@@ -12,6 +12,7 @@ use crate::etcd::id::{ClusterId, MemberId};
 use crate::etcd::wal::WalIdentity;
 use crate::observed::etcd::ClusterView;
 use crate::observed::marker::{Generation, Phase};
+use crate::sabotage::{self, Bug};
 use crate::safety;
 
 /// Whether there is a cluster yet.
@@ -30,7 +31,8 @@ pub(super) fn situation(inputs: &Inputs<'_>) -> Situation {
         .any(|(_, facts)| match facts.marker.get() {
             // A host that joins knows the ID of its cluster before it is a part of it; one of a bootstrap does not.
             Some(marker) => {
-                marker.generation.phase == Phase::Complete || marker.cluster_id.is_some()
+                marker.generation.phase == Phase::Complete
+                    || (marker.cluster_id.is_some() && !sabotage::on(Bug::JoiningIsBlank))
             }
             None => false,
         });
@@ -100,7 +102,7 @@ pub(super) fn plan(inputs: &mut Inputs<'_>, draft: &mut Draft) {
         inputs.addresses = markers::Addresses::new(inputs.desired, inputs.observed, &forgotten);
         let mut trial = draft.clone();
         let settled = attempt(inputs, &mut trial, &known, &view, &leaving);
-        if settled.is_superset(&forgotten) {
+        if settled.is_superset(&forgotten) || sabotage::on(Bug::LeaverForgotten) {
             *draft = trial;
             return;
         }
@@ -219,7 +221,8 @@ fn keep_until_clean(draft: &mut Draft) {
         .map(|action| action.id.clone())
         .collect();
     for action in &mut draft.actions {
-        if matches!(action.kind, ActionKind::Record(_)) {
+        let waits = !sabotage::on(Bug::RecordBeforeClean);
+        if matches!(action.kind, ActionKind::Record(_)) && waits {
             action.needs.extend(last.iter().cloned());
         }
     }

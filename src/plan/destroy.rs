@@ -12,6 +12,7 @@ use crate::observed::HostState;
 use crate::observed::host::{DataDir, HostFacts};
 use crate::observed::marker::{Marker, MarkerState};
 use crate::runtime;
+use crate::sabotage::{self, Bug};
 
 /// `20261121T101500Z`, for the names of what is moved aside.
 pub(super) fn stamp(now: OffsetDateTime) -> String {
@@ -73,7 +74,8 @@ pub(super) fn host(
     facts: &HostFacts,
     marker: &Marker,
 ) {
-    let purge = matches!(inputs.intent.goal, Goal::Destroy { purge_data: true });
+    let purge = matches!(inputs.intent.goal, Goal::Destroy { purge_data: true })
+        || sabotage::on(Bug::DestroyPurges);
     let mut before = BTreeSet::new();
     let mut add = |verb: &str, kind: ActionKind, before: &mut BTreeSet<ActionId>| {
         let id = ActionId::of_node(node, verb);

@@ -8,6 +8,7 @@ use crate::desired::model::Desired;
 use crate::observed::etcd::EtcdState;
 use crate::observed::host::{DataDir, FileFact, HostFacts};
 use crate::observed::{HostState, MarkerState, Observed};
+use crate::sabotage::{self, Bug};
 use crate::safety;
 
 /// Clock skew beyond which no certificate is issued, in milliseconds (Q20).
@@ -58,7 +59,12 @@ pub fn facts(desired: &Desired, observed: &Observed) -> BTreeMap<String, String>
     }
     let view = observed.cluster();
     let diagnosis = safety::Diagnosis::of(&view);
-    for member in &view.members {
+    let steering = if sabotage::on(Bug::MembersDoNotSteer) {
+        &[]
+    } else {
+        view.members.as_slice()
+    };
+    for member in steering {
         let what = format!(
             "{} {} {}",
             member.name,

@@ -9,6 +9,7 @@ use crate::observed::HostState;
 use crate::observed::etcd::ClusterView;
 use crate::observed::host::DataDir;
 use crate::observed::marker::Generation;
+use crate::sabotage::{self, Bug};
 
 /// Which hosts are out of the file, by the member whose data they hold, and which need not be known any more.
 pub(super) struct Leaving {
@@ -98,7 +99,8 @@ impl Leaving {
                 Some(removal) => BTreeSet::from([removal.clone()]),
                 // Its member stays for now, or nobody can say whether it has gone, and so does everything on the host.
                 None if member
-                    .is_some_and(|id| view.member(id).is_some() || view.members.is_empty()) =>
+                    .is_some_and(|id| view.member(id).is_some() || view.members.is_empty())
+                    && !sabotage::on(Bug::StopBeforeRemoval) =>
                 {
                     continue;
                 }
@@ -121,7 +123,9 @@ impl Leaving {
             let from = draft.actions.len();
             destroy::host(inputs, draft, name, facts, marker);
             for action in &mut draft.actions[from..] {
-                action.needs.extend(needs.iter().cloned());
+                if !sabotage::on(Bug::SetAsideBeforeRemoval) {
+                    action.needs.extend(needs.iter().cloned());
+                }
                 action.because = vec!["the cluster file does not name it any more".into()];
                 match &mut action.kind {
                     ActionKind::SetAside(set_aside) => set_aside.member = *member,

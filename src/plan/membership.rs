@@ -11,6 +11,7 @@ use crate::observed::host::DataDir;
 use crate::observed::marker::{Marker, MarkerState};
 use crate::observed::{HostState, Observed};
 use crate::runtime;
+use crate::sabotage::{self, Bug};
 
 /// Restarts by systemd after which a learner that does not answer will not come.
 const STUCK_RESTARTS: u32 = 3;
@@ -77,6 +78,9 @@ pub(super) fn roster(
                     Some(learner) if learner.is_learner => {
                         roster.leavers.push(leaver(learner));
                         taken.insert(learner.id);
+                    }
+                    Some(voter) if sabotage::on(Bug::UnreachableIsGone) => {
+                        roster.leavers.push(leaver(voter));
                     }
                     Some(_) => {}
                     None => roster.unfinished |= !view.members.is_empty(),
@@ -487,7 +491,8 @@ impl Seating<'_> {
             let had_data = marker
                 .member_id
                 .is_some_and(|id| self.is_listed(id) || at_stake);
-            if (had_data || moved) && !self.replace {
+            let blank = self.replace || sabotage::on(Bug::MissingMountIsBlank);
+            if (had_data || moved) && !blank {
                 return self.block(
                     draft,
                     format!(

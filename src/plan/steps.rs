@@ -12,6 +12,7 @@ use crate::action::snapshot::Snapshot;
 use crate::action::{Action, ActionId, ActionKind, Margin};
 use crate::etcd::id::MemberId;
 use crate::observed::etcd::ClusterView;
+use crate::sabotage::{self, Bug};
 use crate::safety::{self, Unsafe, quorum};
 
 /// What the steps amount to.
@@ -167,6 +168,9 @@ impl Steps<'_> {
             .into_iter()
             .partition(|(id, _)| self.forecast.healthy.contains(id));
         for (member, node) in lost {
+            if sabotage::on(Bug::FailedStays) {
+                continue;
+            }
             let leaver = self.named(member, &node);
             self.remove(&leaver, "a failed member goes before its replacement comes")?;
         }
@@ -183,6 +187,11 @@ impl Steps<'_> {
         let (half_way, rest): (Vec<Joining>, Vec<Joining>) = joinings
             .into_iter()
             .partition(|joining| joining.add.is_none());
+        let (half_way, rest) = if sabotage::on(Bug::HalfWayLast) {
+            (rest, half_way)
+        } else {
+            (half_way, rest)
+        };
         for joining in half_way.into_iter().chain(rest) {
             if let Some((member, node)) = spared.iter().find(|(_, node)| *node == joining.node) {
                 let leaver = self.named(*member, node);
@@ -238,7 +247,9 @@ impl Steps<'_> {
     }
 
     fn push(&mut self, mut action: Action) -> ActionId {
-        action.needs.extend(self.before.iter().cloned());
+        if !sabotage::on(Bug::UnorderedSteps) {
+            action.needs.extend(self.before.iter().cloned());
+        }
         let id = action.id.clone();
         self.changes.steps.insert(id.clone());
         self.before = BTreeSet::from([id.clone()]);
@@ -298,7 +309,7 @@ impl Steps<'_> {
             },
             node: started.then(|| leaver.name.clone()),
             kind: ActionKind::Remove(Remove {
-                member: leaver.member,
+                member: self.target(leaver),
                 name: leaver.name.clone(),
                 learner: leaver.learner,
             }),
@@ -311,6 +322,15 @@ impl Steps<'_> {
         self.forecast.healthy.remove(&leaver.member);
         self.changes.removals.insert(leaver.member, id);
         Ok(())
+    }
+
+    /// A member goes by its ID: several may have one name.
+    fn target(&self, leaver: &Leaver) -> MemberId {
+        let mut members = self.view.members.iter();
+        match members.find(|member| member.name == leaver.name) {
+            Some(first) if sabotage::on(Bug::RemovalByName) => first.id,
+            _ => leaver.member,
+        }
     }
 
     fn may_grow(&self, node: &str) -> Result<Margin, Stop> {

@@ -4,12 +4,15 @@
 mod outcome;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 pub use outcome::{Outcome, Report};
 
 use crate::action::{Action, ActionId, Gate, Precondition};
 use crate::etcd::id::MemberId;
 use crate::observed::etcd::{Alarm, ClusterView};
+use crate::sabotage::{self, Bug};
 use crate::safety::{self, Unsafe};
 
 /// Milliseconds that a gate may take before its action counts as failed.
@@ -81,7 +84,7 @@ pub enum Command {
     Finish,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum State {
     Waiting,
     Checking { since: u64 },
@@ -93,9 +96,9 @@ enum State {
 }
 
 /// The scheduler of one plan.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scheduler {
-    actions: BTreeMap<ActionId, Action>,
+    actions: Arc<BTreeMap<ActionId, Action>>,
     /// In the plan's own order.
     order: Vec<ActionId>,
     state: BTreeMap<ActionId, State>,
@@ -111,6 +114,16 @@ pub struct Scheduler {
     alarms: Option<BTreeSet<Alarm>>,
 }
 
+/// Of one plan's schedulers, what tells them apart.
+impl Hash for Scheduler {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.state.hash(hasher);
+        self.stop.hash(hasher);
+        (self.lock_lost, self.member_failed, self.finished).hash(hasher);
+        (&self.healthy_since, self.last_look).hash(hasher);
+    }
+}
+
 impl Scheduler {
     /// A scheduler that runs at most `parallelism` actions at a time.
     pub fn new(actions: &[Action], parallelism: usize) -> Self {
@@ -120,10 +133,12 @@ impl Scheduler {
                 .iter()
                 .map(|action| (action.id.clone(), State::Waiting))
                 .collect(),
-            actions: actions
-                .iter()
-                .map(|action| (action.id.clone(), action.clone()))
-                .collect(),
+            actions: Arc::new(
+                actions
+                    .iter()
+                    .map(|action| (action.id.clone(), action.clone()))
+                    .collect(),
+            ),
             parallelism: parallelism.max(1),
             stop: None,
             lock_lost: false,
@@ -158,6 +173,7 @@ impl Scheduler {
                 self.stop.get_or_insert_with(|| "interrupted".into());
                 at
             }
+            Event::LockLost { at, .. } if sabotage::on(Bug::LockLossIgnored) => at,
             Event::LockLost { at, reason } => {
                 self.stop
                     .get_or_insert(format!("the lock was lost: {reason}"));
@@ -261,6 +277,7 @@ impl Scheduler {
             outcome,
             Outcome::Failed(_) | Outcome::Undone(_) | Outcome::Refused(_)
         ) && self.actions[id].kind.as_kind().is_member_action()
+            && !sabotage::on(Bug::FailureFreezesNothing)
         {
             self.member_failed = true;
         }
@@ -333,7 +350,8 @@ impl Scheduler {
 
     /// Takes the action back if it can be, else records the failure.
     fn fail(&mut self, id: &ActionId, why: String, commands: &mut Vec<Command>) {
-        if self.lock_lost || self.actions[id].kind.as_kind().undo().is_empty() {
+        let without_lock = self.lock_lost && !sabotage::on(Bug::UndoWithoutLock);
+        if without_lock || self.actions[id].kind.as_kind().undo().is_empty() {
             self.end(id, Outcome::Failed(why));
         } else {
             self.state.insert(id.clone(), State::Undoing { why });
@@ -505,7 +523,7 @@ impl Scheduler {
                     !matches!(state, State::Waiting | State::Ended(_))
                         && exclusive(&self.actions[other]).is_some()
                 });
-                if !another {
+                if !another || sabotage::on(Bug::TwoStepsAtOnce) {
                     self.state
                         .insert(id.clone(), State::Checking { since: now });
                     commands.push(Command::Look(id, 0));

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::action::ActionId;
 
 /// How an action ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case", tag = "outcome", content = "reason")]
 pub enum Outcome {
     /// It is done, and its gate has passed.

@@ -277,7 +277,7 @@ fn plan_on(world: &World, observed: &Observed) -> Plan {
         nonce: "n2".into(),
     };
     quorate::plan::plan(
-        &world.desired,
+        world.desired(),
         observed,
         &intent,
         OffsetDateTime::UNIX_EPOCH,

@@ -3,6 +3,7 @@
 mod cluster_file;
 mod comings;
 mod crashes;
+mod drive;
 mod etcd_options;
 mod examples;
 mod hosts;

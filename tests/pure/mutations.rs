@@ -65,7 +65,7 @@ fn marker_of(world: &World) -> String {
 
 fn spec(world: &World) -> ProbeSpec {
     ProbeSpec::new(
-        &world.desired,
+        world.desired(),
         &world.layout("etcd-1"),
         BTreeMap::new(),
         None,
@@ -130,7 +130,7 @@ fn plan_with(world: &World, change: impl FnOnce(&mut HostFacts)) {
         let nonce = "n1".into();
         let intent = Intent { goal, nonce };
         plan::plan(
-            &world.desired,
+            world.desired(),
             &observed,
             &intent,
             OffsetDateTime::UNIX_EPOCH,
@@ -145,7 +145,7 @@ fn the_samples_are_valid() {
         .expect("an answer")
         .facts;
     assert!(facts.marker.get().is_some());
-    let config = &runtime::layout(&world.desired, &world.node("etcd-1")).files[0].path;
+    let config = &runtime::layout(world.desired(), &world.node("etcd-1")).files[0].path;
     assert!(matches!(&facts.files[config], FileFact::File(stat) if stat.text.is_some()));
     assert_eq!((facts.packages.len(), facts.held.len()), (1, 1));
     assert_eq!(facts.listeners.len(), 2);

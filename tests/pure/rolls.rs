@@ -426,7 +426,7 @@ fn edited(edit: fn(&mut quorate::desired::Desired)) -> Plan {
         nonce: "n1".into(),
     };
     quorate::plan::plan(
-        &world.desired,
+        world.desired(),
         &world.observe(),
         &intent,
         time::OffsetDateTime::UNIX_EPOCH,

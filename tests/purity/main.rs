@@ -12,8 +12,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that are pure.
-const PURE: [&str; 8] = [
-    "action", "desired", "etcd", "observed", "plan", "runtime", "safety", "schedule",
+const PURE: [&str; 9] = [
+    "action", "desired", "etcd", "observed", "plan", "runtime", "sabotage", "safety", "schedule",
 ];
 
 /// Modules that perform I/O or are only for those that do.

@@ -48,7 +48,7 @@ impl Model {
     }
 }
 
-fn lines(membership: &Membership, client_url: &str) -> Vec<Member> {
+pub fn lines(membership: &Membership, client_url: &str) -> Vec<Member> {
     let line = |(id, line): (&MemberId, &super::membership::Line)| Member {
         id: *id,
         name: line.name.clone(),

@@ -60,6 +60,8 @@ pub enum Exit {
     Corrupt,
     /// `tocommit(N) is out of range`: the leader counts on what it has lost.
     Panic,
+    /// Somebody or something killed it.
+    Killed,
     /// The unit asserts that a WAL exists, and none does.
     NoWal,
 }

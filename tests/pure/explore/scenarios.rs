@@ -1,0 +1,348 @@
+//! What is searched: a world to begin with, a file, and what may go wrong.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use quorate::etcd::id::MemberId;
+use quorate::plan::Goal;
+
+use super::search::{Budget, Reached, Search};
+use crate::drive::{CONVERGE, desired, plan_for, run};
+use crate::model::host::Data;
+use crate::model::membership::Entry;
+use crate::world::World;
+
+/// A cluster of the first so many of some hosts, under a file that names only them.
+fn living(hosts: usize, nodes: usize) -> World {
+    let mut world = World::new(desired(hosts));
+    world.name_first(nodes);
+    let plan = plan_for(&world, CONVERGE, "n");
+    assert!(plan.blocked.is_empty(), "{:?}", plan.blocked);
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+    world
+}
+
+/// The same, and then the file names another number of them.
+fn edited(hosts: usize, nodes: usize, wanted: usize) -> World {
+    let mut world = living(hosts, nodes);
+    world.name_first(wanted);
+    world
+}
+
+fn changed(mut world: World) -> World {
+    for node in &mut world.desired_mut().nodes {
+        node.settings.insert("snapshot-count".into(), "5000".into());
+    }
+    world
+}
+
+fn damaged() -> World {
+    let mut world = living(3, 3);
+    world.kill("etcd-2");
+    world.etcd.host("etcd-2").data = Data::Corrupt;
+    world
+}
+
+/// Of the members by ID, the second leaves, and the first has got its name.
+fn namesakes() -> World {
+    let mut world = living(4, 4);
+    let mut members: Vec<(MemberId, String)> = world
+        .hosts
+        .keys()
+        .map(|name| (world.etcd.member_on(name).expect("data").1, name.clone()))
+        .collect();
+    members.sort();
+    let (first, leaver) = (members[0].0, members[1].1.clone());
+    world.by_hand(Entry::Publish(first, leaver.clone()));
+    let stay: Vec<&str> = members.iter().map(|(_, name)| name.as_str()).collect();
+    let stay: Vec<&str> = stay.into_iter().filter(|name| *name != leaver).collect();
+    world.name_only(&stay);
+    world
+}
+
+fn replace(name: &str) -> Goal {
+    Goal::Converge {
+        allow_downtime: false,
+        replace: vec![name.into()],
+    }
+}
+
+const NONE: Budget = Budget {
+    crashes: 0,
+    faults: 0,
+    delays: 0,
+    failures: 0,
+    mounts: 0,
+    locks: 0,
+};
+const CRASH: Budget = Budget { crashes: 1, ..NONE };
+const FAULT: Budget = Budget { faults: 1, ..NONE };
+const DELAY: Budget = Budget { delays: 1, ..NONE };
+const FAILURE: Budget = Budget {
+    failures: 1,
+    ..NONE
+};
+const MOUNT: Budget = Budget { mounts: 1, ..NONE };
+const LOCK: Budget = Budget { locks: 1, ..NONE };
+
+/// One world, one file and one goal.
+struct Scenario {
+    name: &'static str,
+    world: fn() -> World,
+    goal: fn() -> Goal,
+    gone: &'static [&'static str],
+    coarse: bool,
+    may_block: bool,
+    budgets: &'static [(&'static str, Budget)],
+}
+
+fn converge() -> Goal {
+    CONVERGE
+}
+
+const EACH: &[(&str, Budget)] = &[
+    ("operator dies", CRASH),
+    ("member or host dies", FAULT),
+    ("waited for in vain", DELAY),
+    ("operation fails", FAILURE),
+    ("disk is missing", MOUNT),
+    ("lock is lost", LOCK),
+];
+
+const DEFAULT: Scenario = Scenario {
+    name: "",
+    world: || living(3, 3),
+    goal: converge,
+    gone: &[],
+    coarse: false,
+    may_block: false,
+    budgets: EACH,
+};
+
+const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "bootstrap of 3",
+        world: || World::new(desired(3)),
+        coarse: true,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "start of 1 of 3",
+        world: || {
+            let mut world = living(3, 3);
+            world.kill("etcd-3");
+            world
+        },
+        ..DEFAULT
+    },
+    Scenario {
+        name: "start of 2 of 3, and a change of settings",
+        world: || {
+            let mut world = changed(living(3, 3));
+            world.kill("etcd-2");
+            world.kill("etcd-3");
+            world
+        },
+        coarse: true,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "change of settings of 3",
+        world: || changed(living(3, 3)),
+        ..DEFAULT
+    },
+    Scenario {
+        name: "growth from 1 to 2",
+        world: || edited(2, 1, 2),
+        ..DEFAULT
+    },
+    Scenario {
+        name: "growth from 1 to 3",
+        world: || edited(3, 1, 3),
+        coarse: true,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "growth from 3 to 5",
+        world: || edited(5, 3, 5),
+        coarse: true,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "shrink from 3 to 2",
+        world: || edited(3, 3, 2),
+        ..DEFAULT
+    },
+    Scenario {
+        name: "shrink from 3 to 1",
+        world: || edited(3, 3, 1),
+        coarse: true,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "shrink from 5 to 3",
+        world: || edited(5, 5, 3),
+        coarse: true,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "replacement of a rebuilt host of 3",
+        world: || {
+            let mut world = living(3, 3);
+            world.rebuild("etcd-2");
+            world
+        },
+        ..DEFAULT
+    },
+    Scenario {
+        name: "--replace of one of 3",
+        goal: || replace("etcd-2"),
+        coarse: true,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "removal of one of 3 whose host is gone",
+        world: || {
+            let mut world = living(3, 3);
+            world.kill("etcd-3");
+            world.cut_off("etcd-3");
+            world.name_first(2);
+            world
+        },
+        gone: &["etcd-3"],
+        ..DEFAULT
+    },
+    Scenario {
+        name: "a host of 3 is unreachable, and settings change",
+        world: || {
+            let mut world = changed(living(3, 3));
+            world.cut_off("etcd-3");
+            world
+        },
+        gone: &["etcd-3"],
+        may_block: true,
+        coarse: true,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "a unit of 3 is disabled",
+        world: || {
+            let mut world = living(3, 3);
+            world.hosts.get_mut("etcd-2").expect("a host").enabled = false;
+            world
+        },
+        coarse: true,
+        budgets: &[("operator dies", CRASH)],
+        ..DEFAULT
+    },
+    Scenario {
+        name: "damaged data of one of 3",
+        world: damaged,
+        may_block: true,
+        coarse: true,
+        budgets: &[("operator dies", CRASH)],
+        ..DEFAULT
+    },
+    Scenario {
+        name: "--replace of damaged data",
+        world: damaged,
+        goal: || replace("etcd-2"),
+        coarse: true,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "2 of 3 replaced in one edit",
+        world: || {
+            let mut world = living(5, 3);
+            world.name_only(&["etcd-1", "etcd-4", "etcd-5"]);
+            world
+        },
+        may_block: true,
+        coarse: true,
+        budgets: &[("operator dies", CRASH)],
+        ..DEFAULT
+    },
+    Scenario {
+        name: "somebody added a member by hand",
+        world: || {
+            let mut world = edited(3, 3, 2);
+            world.by_hand(Entry::Add {
+                id: MemberId(0xf0e1),
+                url: "http://10.0.9.9:2380".into(),
+                learner: true,
+            });
+            world
+        },
+        may_block: true,
+        coarse: true,
+        budgets: &[("operator dies", CRASH)],
+        ..DEFAULT
+    },
+    Scenario {
+        name: "a member bears the name of one that leaves",
+        world: namesakes,
+        coarse: true,
+        budgets: &[("operator dies", CRASH)],
+        ..DEFAULT
+    },
+    Scenario {
+        name: "destroy of 3",
+        goal: || Goal::Destroy { purge_data: false },
+        budgets: &[("operator dies", CRASH), ("operation fails", FAILURE)],
+        ..DEFAULT
+    },
+    Scenario {
+        name: "destroy of 2",
+        world: || living(2, 2),
+        goal: || Goal::Destroy { purge_data: false },
+        budgets: &[("lock is lost", LOCK)],
+        ..DEFAULT
+    },
+];
+
+/// Whether more is searched than every test run has time for.
+pub fn is_deep() -> bool {
+    std::env::var_os("QUORATE_EXPLORE_DEPTH").is_some()
+}
+
+/// Everything that is searched, by scenario and what may go wrong.
+pub fn all(reached: &Reached) -> Vec<Search> {
+    let with = |scenario: &'static Scenario| {
+        scenario.budgets.iter().map(|(anomaly, budget)| {
+            let mut search = scenario.search(*budget, reached);
+            search.anomaly = anomaly;
+            // Two runs beside each other and every election beside them take minutes.
+            search.coarse |= budget.locks > 0 && !is_deep();
+            // A disk that comes back to a host on which another member has begun hides that one's data.
+            let replaces =
+                matches!(&search.goal, Goal::Converge { replace, .. } if !replace.is_empty());
+            search.may_block |= budget.mounts > 0 && replaces;
+            search
+        })
+    };
+    SCENARIOS.iter().flat_map(with).collect()
+}
+
+impl Scenario {
+    fn search(&self, budget: Budget, reached: &Reached) -> Search {
+        Search {
+            name: self.name,
+            anomaly: "",
+            world: (self.world)(),
+            goal: (self.goal)(),
+            budget,
+            gone: self
+                .gone
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<BTreeSet<_>>(),
+            coarse: self.coarse,
+            may_block: self.may_block,
+            reached: reached.clone(),
+            plans: Mutex::default(),
+            steered: Mutex::default(),
+            #[cfg(feature = "sabotage")]
+            bug: None,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The operator plans.
+
+use super::*;
+
+impl Search {
+    /// What the operator asks for: a replacement as long as the member is there.
+    pub fn goal_for(&self, world: &World) -> Goal {
+        let Goal::Converge { replace, .. } = &self.goal else {
+            return self.goal.clone();
+        };
+        let is_there = |name: &String| {
+            let (cluster, raft) = self.world.etcd.rafts.iter().next()?;
+            let url = &self.world.layout(name).peer_url;
+            let tip = raft.tip();
+            let (id, _) = tip.members.iter().find(|(_, line)| line.url == *url)?;
+            let now = world.etcd.rafts.get(cluster)?.tip();
+            now.members.get(id).map(drop)
+        };
+        if replace.iter().all(|name| is_there(name).is_some()) {
+            self.goal.clone()
+        } else {
+            crate::drive::CONVERGE
+        }
+    }
+
+    pub(super) fn planned(&self, state: &mut State) -> Arc<Plan> {
+        let key = (state.world.clone(), state.runs);
+        let known = self.plans.lock().expect("no panic").get(&key).cloned();
+        if let Some(plan) = known {
+            return plan;
+        }
+        let intent = Intent {
+            goal: self.goal_for(&state.world),
+            nonce: format!("n{}", state.runs),
+        };
+        let observed = state.world.observe();
+        let plan = plan::plan(
+            state.world.desired(),
+            &observed,
+            &intent,
+            OffsetDateTime::UNIX_EPOCH,
+        );
+        let plan = Arc::new(plan);
+        let mut broken = truth::of_plan(self, &state.world, &plan);
+        // Whatever steers a plan is in its fingerprint, or a plan that has gone stale would be applied.
+        let says = format!("{:?} {:?}", plan.actions, plan.blocked);
+        let mut steered = self.steered.lock().expect("no panic");
+        let other = steered
+            .entry((plan.fingerprint.clone(), state.runs))
+            .or_insert_with(|| says.clone());
+        if *other != says && broken.is_none() {
+            let what = format!("the same facts, and another plan:\n{other}\n{says}");
+            broken = Some(Broken::new(rules::STALE, what));
+        }
+        drop(steered);
+        if broken.is_some() {
+            state.broken = broken;
+        } else {
+            self.plans
+                .lock()
+                .expect("no panic")
+                .insert(key, plan.clone());
+        }
+        plan
+    }
+
+    /// Plans; what is blocked although nothing is wrong, or never ends, breaks a rule.
+    pub(super) fn plan(&self, state: &mut State, healed: bool) {
+        let complete = matches!(state.phase, Phase::Idle(true));
+        state.phase = Phase::Idle(false);
+        state.world = state.world.clone().canonical();
+        let plan = self.planned(state);
+        if state.broken.is_some() {
+            return;
+        }
+        let left: Vec<_> = plan.actions.iter().map(|action| &action.id.0).collect();
+        let blocked: Vec<_> = plan.blocked.iter().map(|one| &one.reason).collect();
+        if complete && healed && !plan.is_empty() {
+            let what = format!("a plan after convergence is not empty: {left:?}");
+            state.broken = Some(Broken::new(rules::EMPTY, what));
+        } else if healed && plan.is_empty() && !blocked.is_empty() {
+            if self.may_block {
+                state.phase = Phase::Blocked;
+            } else {
+                let what = format!("blocked, though nothing is wrong: {blocked:?}");
+                state.broken = Some(Broken::new(rules::CONVERGES, what));
+            }
+        } else if healed && plan.is_empty() {
+            state.phase = Phase::Converged;
+            state.broken = rules::converged(self, &state.world);
+        } else if plan.is_empty() {
+            // Nothing can be done until something comes back.
+        } else if healed && state.runs >= 3 + self.budget.all() {
+            let what = format!("there is no end: {left:?} {blocked:?}");
+            state.broken = Some(Broken::new(rules::CONVERGES, what));
+        } else {
+            state.runs = (state.runs + 1).min(3 + self.budget.all());
+            Session::begin(self, state, &plan);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What becomes of a state.
+
+use super::*;
+
+impl State {
+    /// Goes on with a run, unless it is over.
+    pub fn resume(&mut self, session: Option<Box<Session>>) {
+        if let Some(session) = session {
+            self.phase = Phase::Running(session);
+        }
+    }
+
+    /// A run ends.
+    pub fn over(&mut self, search: &Search, session: &Session) {
+        for (id, outcome) in session.ended() {
+            let kind = rules::name_of(&session.planned.actions[&id].kind);
+            search
+                .reached
+                .note(format!("end: {kind}: {}", truth::word_of(&outcome)));
+        }
+        let undisturbed = session.clean && !session.lost && session.is_complete();
+        self.phase = Phase::Idle(undisturbed);
+    }
+
+    /// Whether something is about to happen by itself.
+    pub fn is_restless(&self) -> bool {
+        let back = |host: &crate::model::host::Host| {
+            host.on && matches!(host.run, Run::Failed(Exit::Killed | Exit::Panic))
+        };
+        !self.world.etcd.events().is_empty() || self.world.etcd.hosts.values().any(back)
+    }
+
+    /// Whether a plan for now differs from one for when all is back.
+    pub(super) fn is_hurt(&self, search: &Search) -> bool {
+        self.world.etcd.hosts.iter().any(|(name, host)| {
+            !search.gone.contains(name)
+                && (!host.on || !host.mounted || matches!(host.run, Run::Failed(_)))
+        })
+    }
+
+    /// Everything comes back and to rest.
+    pub(super) fn heal(&mut self, search: &Search) {
+        for name in self.world.hosts.keys().cloned().collect::<Vec<_>>() {
+            if search.gone.contains(&name) {
+                continue;
+            }
+            let host = self.world.etcd.host(&name);
+            let missing = !std::mem::replace(&mut host.mounted, true);
+            if !host.on {
+                self.world.power_on(&name);
+            }
+            if missing || matches!(self.world.etcd.hosts[&name].run, Run::Failed(_)) {
+                let enabled = self.world.hosts[&name].enabled;
+                if enabled {
+                    self.world.start_unit(&name);
+                }
+            }
+        }
+        self.world.settle();
+    }
+
+    /// Something fails that we have not done: what was looked at may no longer be so.
+    pub(super) fn disturb(&mut self, host: &str) {
+        if let Phase::Running(session) = &mut self.phase {
+            session.disturb(host);
+        }
+        if let Some(ghost) = &mut self.ghost {
+            ghost.disturb(host);
+        }
+        if matches!(self.phase, Phase::Idle(true)) {
+            self.phase = Phase::Idle(false);
+        }
+    }
+
+    /// Telling one's name takes no time that anybody could use.
+    pub(super) fn publish(&mut self, all: bool) {
+        if all {
+            self.world.etcd = self.world.etcd.quiescent().swap_remove(0);
+            return;
+        }
+        let told = |event: &Event| matches!(event, Event::Publish(..));
+        while let Some(event) = self.world.etcd.events().into_iter().find(told) {
+            self.world.etcd = self.world.etcd.after(&event).swap_remove(0);
+        }
+    }
+}

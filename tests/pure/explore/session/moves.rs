@@ -1,0 +1,203 @@
+//! What a run can do next, and doing it.
+
+use super::*;
+
+impl Session {
+    pub fn moves(&self, search: &Search, state: &State) -> Vec<Move> {
+        let mut moves = Vec::new();
+        let pending = state.is_restless();
+        for (id, progress) in &self.running {
+            let (world, next) = self.ahead(&state.world, id, progress);
+            let node = self.planned.actions[id].node.as_deref().unwrap_or_default();
+            let choices = match &next {
+                Next::Read => usize::from(world.members_now().is_some()),
+                Next::Operation(operation, _) if is_call(operation) => {
+                    let attempts = world.attempts(operation);
+                    let idle = |(attempt, after): &(Attempt, World)| {
+                        *attempt == Attempt::Again && *after == world
+                    };
+                    let busy = attempts.iter().enumerate().filter(|(_, one)| !idle(one));
+                    let busy: Vec<usize> = busy.map(|(at, _)| at).collect();
+                    moves.extend(busy.iter().map(|at| Move::Operate(id.clone(), *at)));
+                    if busy.is_empty() && (!pending || state.budget.delays > 0) {
+                        moves.push(Move::GiveUp(id.clone()));
+                    }
+                    0
+                }
+                Next::Operation(operation, _) => world.outcomes(node, operation).len(),
+                Next::End => 1,
+            };
+            if matches!(next, Next::Read) && choices == 0 && (!pending || state.budget.delays > 0) {
+                moves.push(Move::GiveUp(id.clone()));
+            }
+            moves.extend((0..choices).map(|choice| Move::Operate(id.clone(), choice)));
+            if state.budget.failures > 0 && !self.lost && !matches!(next, Next::End) {
+                moves.push(Move::Fail(id.clone()));
+            }
+        }
+        let vain = !pending && self.is_waiting_in_vain(search, state);
+        for id in &self.looks {
+            let precondition = self.planned.actions[id].kind.as_kind().precondition();
+            if matches!(precondition, Precondition::MayChange(_)) {
+                moves.push(Move::Wait(id.clone()));
+            } else {
+                moves.push(Move::Look(id.clone()));
+            }
+            // What never passes by itself has to end as well.
+            if !self.lost && (state.budget.delays > 0 || vain) {
+                moves.push(Move::Late(id.clone()));
+            }
+        }
+        moves
+    }
+
+    /// Whether no look at what there is now changes anything.
+    fn is_waiting_in_vain(&self, search: &Search, state: &State) -> bool {
+        self.running.is_empty()
+            && self.looks.iter().all(|id| {
+                let precondition = self.planned.actions[id].kind.as_kind().precondition();
+                let how = if matches!(precondition, Precondition::MayChange(_)) {
+                    Move::Wait(id.clone())
+                } else {
+                    Move::Look(id.clone())
+                };
+                let mut next = state.clone();
+                match self.clone().take(search, &mut next, how) {
+                    Some(Some(after)) => after.looks == self.looks && after.running.is_empty(),
+                    Some(None) => false,
+                    None => true,
+                }
+            })
+    }
+
+    /// Takes a step of a run. The outer `None` means that nothing changes, the inner one that the run is over.
+    pub fn take(
+        mut self,
+        search: &Search,
+        state: &mut State,
+        what: Move,
+    ) -> Option<Option<Box<Self>>> {
+        match what {
+            Move::Look(id) => {
+                self.looks.remove(&id);
+                Some(self.look(search, state, id))
+            }
+            Move::Late(id) => {
+                if state.budget.delays > 0 {
+                    state.budget.delays -= 1;
+                }
+                self.clean = false;
+                self.now += LATE_MS;
+                self.looks.remove(&id);
+                Some(self.look(search, state, id))
+            }
+            Move::Wait(id) => {
+                let before = (self.looks.clone(), self.running.clone());
+                let mut session = Box::new(self);
+                for look in 0..LOOKS {
+                    if !session.looks.remove(&id) {
+                        break;
+                    }
+                    session.now += 1_000;
+                    if look == SETTLED {
+                        state.world.pass_time();
+                        session.young = false;
+                    }
+                    match session.look(search, state, id.clone()) {
+                        Some(next) => session = next,
+                        None => return Some(None),
+                    }
+                }
+                let after = (session.looks.clone(), session.running.clone());
+                (after != before).then_some(Some(session))
+            }
+            Move::Fail(id) => {
+                state.budget.failures -= 1;
+                self.clean = false;
+                let node = self.planned.actions[&id].node.clone();
+                self.excused.extend(node);
+                self.running.remove(&id);
+                Some(self.ran(search, state, id, Err("it failed".into())))
+            }
+            Move::GiveUp(id) => {
+                if state.is_restless() {
+                    state.budget.delays = state.budget.delays.saturating_sub(1);
+                }
+                self.clean = false;
+                self.running.remove(&id);
+                Some(self.ran(search, state, id, Err("after 60 s".into())))
+            }
+            Move::Operate(id, choice) => self.operate(search, state, id, choice),
+        }
+    }
+
+    fn operate(
+        mut self,
+        search: &Search,
+        state: &mut State,
+        id: ActionId,
+        choice: usize,
+    ) -> Option<Option<Box<Self>>> {
+        let mut progress = self.running[&id].clone();
+        let (world, next) = self.ahead(&state.world, &id, &progress);
+        let all = match next {
+            Next::Read => {
+                progress.members = Some(Arc::new(world.members_now()?));
+                self.running.insert(id, progress);
+                return Some(Some(Box::new(self)));
+            }
+            _ => self.work(&id, &progress),
+        };
+        let mut result = Ok(());
+        let mut done = all.len();
+        let reach = match &next {
+            Next::Operation(_, at) => *at,
+            _ => all.len().saturating_sub(1),
+        };
+        if self.lost && (progress.done..=reach).any(|at| begins(&all, at)) {
+            // Every script, and every call, proves first that the lock is still this run's.
+            search
+                .reached
+                .note("guard: a run without the lock is refused");
+            self.running.remove(&id);
+            let refused = Err("the lock is another run's".to_owned());
+            return Some(self.ran(search, state, id, refused));
+        }
+        state.world = world;
+        if let Next::Operation(operation, at) = next {
+            let before = state.world.clone();
+            let action = &self.planned.actions[&id];
+            let node = action.node.as_deref().unwrap_or_default();
+            done = at + 1;
+            if is_call(&operation) {
+                let (attempt, after) = before.attempts(&operation).swap_remove(choice);
+                state.world = after;
+                match attempt {
+                    Attempt::Done => {}
+                    Attempt::Again => done = at,
+                    Attempt::Refused(why) => result = Err(why),
+                }
+            } else {
+                let mut outcomes = before.outcomes(node, &operation);
+                (result, state.world) = outcomes.swap_remove(choice);
+            }
+            let broken = rules::operation(
+                search,
+                &before,
+                &state.world,
+                action,
+                &operation,
+                self.stale,
+            );
+            state.broken = state.broken.take().or(broken);
+        }
+        progress.done = done;
+        let over = result.is_err() || done == all.len();
+        self.running.insert(id.clone(), progress);
+        if !over {
+            return Some(Some(Box::new(self)));
+        }
+        self.running.remove(&id);
+        Some(self.ran(search, state, id, result))
+    }
+}

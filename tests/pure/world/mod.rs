@@ -1,0 +1,334 @@
+//! Hosts with files and units around the model of etcd: what operations do to them, and what a probe would see.
+
+// Each user of the world needs another part of it.
+#![allow(dead_code)]
+
+mod calls;
+mod observe;
+mod operate;
+
+pub use calls::{Attempt, is_call};
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, OnceLock};
+
+use quorate::action::{Action, Operation, RunFacts, UnitVerb};
+use quorate::desired::model::{Desired, Install, Node, VersionSpec};
+use quorate::etcd::id::{ClusterId, MemberId};
+use quorate::observed::etcd::{ClusterView, EtcdState};
+use quorate::observed::host::{
+    BinaryFact, FileFact, FileStat, FilesystemFact, HostFacts, Os, UnitFact,
+};
+use quorate::observed::marker::{self, MarkerState};
+use quorate::observed::{ArchiveFact, HostState, Observed};
+use quorate::plan::fingerprint::sha256;
+use quorate::runtime::{self, Content, Layout};
+
+use crate::model::host::{Data, Host, Reach, Run};
+use crate::model::membership::Entry as LogEntry;
+use crate::model::start::{Exit, Initial};
+use crate::model::{Event, Model};
+
+/// Hosts by node name, and what etcd is on them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct World {
+    desired: Arc<Desired>,
+    /// Every node that there is, in the file or not.
+    inventory: Arc<Desired>,
+    /// Of each node, once somebody asks.
+    layouts: Arc<OnceLock<BTreeMap<String, Layout>>>,
+    pub hosts: BTreeMap<String, Machine>,
+    pub etcd: Model,
+    clock: i64,
+}
+
+/// One host.
+#[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
+pub struct Machine {
+    pub files: Files,
+    pub user: bool,
+    pub enabled: bool,
+    pub masked: bool,
+    /// Versions of installed packages.
+    pub packages: BTreeMap<String, String>,
+    /// Those that are not upgraded.
+    pub held: BTreeSet<String>,
+    /// What the unit was last started with.
+    pub process: Option<Process>,
+    /// A bootstrap on an empty directory, and any start of a member, in order.
+    pub starts: Vec<&'static str>,
+}
+
+/// A file or, without text, a directory.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Entry {
+    pub mode: u32,
+    pub owner: String,
+    pub text: Option<Text>,
+    pub changed_at: i64,
+}
+
+/// A file's text, shared, and told apart by its digest.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Text {
+    text: Arc<str>,
+    digest: u64,
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        let mut hasher = std::hash::DefaultHasher::new();
+        text.hash(&mut hasher);
+        Self {
+            text: text.into(),
+            digest: hasher.finish(),
+        }
+    }
+}
+
+impl std::ops::Deref for Text {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+
+impl Hash for Text {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.digest.hash(hasher);
+    }
+}
+
+/// Files and directories by path, shared by all worlds in which they are the same.
+#[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
+pub struct Files(Arc<BTreeMap<String, Entry>>);
+
+impl std::ops::Deref for Files {
+    type Target = BTreeMap<String, Entry>;
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Files {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+/// A process of the unit.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Process {
+    pub environment: Arc<BTreeMap<String, String>>,
+    pub binary: Arc<str>,
+    pub started_at: i64,
+}
+
+pub fn archive() -> ArchiveFact {
+    ArchiveFact {
+        sha256: sha256("archive"),
+        binaries: ["etcd", "etcdctl"]
+            .iter()
+            .map(|name| ((*name).to_owned(), sha256(name)))
+            .collect(),
+    }
+}
+
+/// The file is the same in all worlds that are compared.
+impl Hash for World {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        (&self.hosts, &self.etcd, self.clock).hash(hasher);
+    }
+}
+
+impl World {
+    pub fn new(desired: Desired) -> Self {
+        let release = match &desired.etcd.version {
+            VersionSpec::Exact(version) => version.to_string(),
+            VersionSpec::Constraint(_) => "3.5.16".into(),
+        };
+        let release = release.parse().expect("a release");
+        let desired = Arc::new(desired);
+        let mut world = Self {
+            inventory: desired.clone(),
+            desired,
+            layouts: Arc::default(),
+            hosts: BTreeMap::new(),
+            etcd: Model::default(),
+            clock: 1_000,
+        };
+        for node in &world.desired.nodes {
+            let url = runtime::layout(&world.desired, node).peer_url;
+            let host = Host::new(&url, release);
+            world.etcd.hosts.insert(node.name.clone(), host);
+            world.hosts.insert(node.name.clone(), Machine::default());
+        }
+        world
+    }
+
+    pub fn desired(&self) -> &Desired {
+        &self.desired
+    }
+
+    /// The file names the first of the nodes only.
+    pub fn name_first(&mut self, nodes: usize) {
+        let all = self.inventory.nodes[..nodes].to_vec();
+        self.desired_mut().nodes = all;
+    }
+
+    /// The file names these nodes only.
+    pub fn name_only(&mut self, names: &[&str]) {
+        let all = self.inventory.nodes.iter();
+        let named = all.filter(|node| names.contains(&node.name.as_str()));
+        let named = named.cloned().collect();
+        self.desired_mut().nodes = named;
+    }
+
+    /// Somebody changes the membership by hand.
+    pub fn by_hand(&mut self, entry: LogEntry) {
+        let mut rafts = self.etcd.rafts.values_mut();
+        rafts.next().expect("a cluster").commit(entry, None);
+        self.settle();
+    }
+
+    /// A host is set up anew: nothing is left on it.
+    pub fn rebuild(&mut self, name: &str) {
+        self.kill(name);
+        self.etcd.clear(name, false);
+        self.hosts.insert(name.into(), Machine::default());
+    }
+
+    pub fn desired_mut(&mut self) -> &mut Desired {
+        self.layouts = Arc::default();
+        Arc::make_mut(&mut self.desired)
+    }
+
+    pub fn is_running(&self, name: &str) -> bool {
+        self.etcd.hosts[name].run == Run::Up
+    }
+
+    /// Somebody puts a file of root's on a host.
+    pub fn put(&mut self, name: &str, path: &str, mode: u32, text: &str) {
+        self.clock += 10;
+        let entry = Entry {
+            mode,
+            owner: "root".into(),
+            text: Some(text.to_owned().into()),
+            changed_at: self.clock,
+        };
+        let host = self.hosts.get_mut(name).expect("a host");
+        host.files.insert(path.into(), entry);
+    }
+
+    /// The member dies where it stands.
+    pub fn kill(&mut self, name: &str) {
+        self.etcd.stop(name, false);
+        self.settle();
+    }
+
+    pub fn lose_data(&mut self, name: &str) {
+        self.kill(name);
+        self.etcd.clear(name, false);
+    }
+
+    pub fn cut_off(&mut self, name: &str) {
+        self.etcd.reach(name, Reach::Isolated);
+        self.settle();
+    }
+
+    /// The data on a host becomes that of another cluster.
+    pub fn swap_cluster(&mut self, name: &str) {
+        let (cluster, member) = self.etcd.member_on(name).expect("data");
+        self.kill(name);
+        let other = ClusterId(cluster.0 ^ 1);
+        let mut raft = self.etcd.rafts[&cluster].clone();
+        raft.peers.values_mut().for_each(|peer| peer.stop());
+        raft.leader = None;
+        self.etcd.rafts.insert(other, raft);
+        self.etcd.host(name).data = Data::Wal {
+            cluster: other,
+            member,
+        };
+        self.start_unit(name);
+        self.settle();
+    }
+
+    /// Somebody changes the peer URL of a member in the membership.
+    pub fn update_peer_url(&mut self, name: &str, url: &str) {
+        let (cluster, member) = self.etcd.member_on(name).expect("data");
+        let entry = LogEntry::Update(member, url.into());
+        self.etcd.raft(cluster).commit(entry, None);
+        self.settle();
+    }
+
+    /// What happens by itself happens, and more than five seconds pass.
+    pub fn settle(&mut self) {
+        self.etcd = self.etcd.quiescent().swap_remove(0);
+        self.pass_time();
+    }
+
+    /// More than five seconds pass.
+    pub fn pass_time(&mut self) {
+        for event in self.etcd.events() {
+            if matches!(event, Event::Settle(_)) {
+                self.etcd = self.etcd.after(&event).swap_remove(0);
+            }
+        }
+    }
+
+    pub fn layout(&self, name: &str) -> &Layout {
+        let of_node = |node: &Node| {
+            let named = self.desired.nodes.iter().find(|one| one.name == node.name);
+            let layout = runtime::layout(&self.desired, named.unwrap_or(node));
+            (node.name.clone(), layout)
+        };
+        let all = || self.inventory.nodes.iter().map(of_node).collect();
+        &self.layouts.get_or_init(all)[name]
+    }
+
+    /// One state for all that differ in nothing that matters: times only tell what was before what.
+    pub fn canonical(mut self) -> Self {
+        for machine in self.hosts.values_mut() {
+            machine.starts.clear();
+            let files = machine.files.values().map(|entry| entry.changed_at);
+            let started = machine.process.as_ref().map(|process| process.started_at);
+            let times: BTreeSet<i64> = files.chain(started).collect();
+            if times.iter().copied().eq(0..times.len() as i64) {
+                continue;
+            }
+            let rank = |time: &mut i64| *time = times.range(..*time).count() as i64;
+            let entries = machine.files.values_mut();
+            entries.for_each(|entry| rank(&mut entry.changed_at));
+            if let Some(process) = &mut machine.process {
+                rank(&mut process.started_at);
+            }
+        }
+        self.clock = 1_000;
+        self.etcd = self.etcd.canonical();
+        self
+    }
+
+    /// Power goes and comes back.
+    pub fn reboot(&mut self, name: &str) {
+        self.etcd.power_off(name);
+        self.power_on(name);
+        self.settle();
+    }
+
+    /// A host boots: `/run` is empty, an enabled unit starts.
+    pub fn power_on(&mut self, name: &str) {
+        self.etcd.host(name).on = true;
+        let host = self.hosts.get_mut(name).expect("a host");
+        host.process = None;
+        host.files.retain(|path, _| !path.starts_with("/run/"));
+        if host.enabled && !host.masked {
+            self.start_unit(name);
+        }
+    }
+
+    /// systemd starts the unit.
+    pub fn start_unit(&mut self, name: &str) {
+        *self = self.clone().unit(name, UnitVerb::Start).swap_remove(0).1;
+    }
+}

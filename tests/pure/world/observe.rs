@@ -1,0 +1,198 @@
+//! What a probe would see.
+
+use super::*;
+
+impl World {
+    /// What etcd says.
+    pub fn view(&self) -> ClusterView {
+        let states: Vec<(String, EtcdState)> = self
+            .hosts
+            .keys()
+            .map(|name| (name.clone(), self.etcd(name)))
+            .collect();
+        ClusterView::gather(states.iter().map(|(name, state)| (name.as_str(), state)))
+    }
+
+    pub(super) fn etcd(&self, name: &str) -> EtcdState {
+        self.etcd.etcd(name, false, "http://somewhere")
+    }
+
+    /// What a probe of every host would find.
+    pub fn observe(&self) -> Observed {
+        let mut observed = Observed::default();
+        if matches!(self.desired.etcd.install, Install::Archive { .. }) {
+            let archives = &mut observed.operator.archives;
+            archives.insert("amd64".into(), Ok(archive()));
+        }
+        for name in self.known() {
+            let name = name.as_str();
+            let state = if !self.etcd.hosts[name].is_reachable() {
+                HostState::Unknown(quorate::observed::HostUnknown::Unreachable(
+                    "no route".into(),
+                ))
+            } else {
+                HostState::Known(Box::new(self.facts(name)))
+            };
+            observed.hosts.insert(name.to_owned(), state);
+        }
+        observed
+    }
+
+    /// The nodes of the file, and those that markers name.
+    fn known(&self) -> BTreeSet<String> {
+        let mut known: BTreeSet<String> = BTreeSet::new();
+        let names = self.desired.nodes.iter().map(|node| node.name.clone());
+        let mut open: Vec<String> = names.collect();
+        while let Some(name) = open.pop() {
+            let text = self.hosts[&name].files.get(marker::PATH);
+            if known.insert(name.clone())
+                && self.etcd.hosts[&name].is_reachable()
+                && let Some(text) = text.and_then(|entry| entry.text.as_ref())
+                && let MarkerState::Present(marker) = MarkerState::parse(text)
+            {
+                open.extend(marker.addresses.keys().cloned());
+            }
+        }
+        known
+    }
+
+    fn facts(&self, name: &str) -> HostFacts {
+        let host = &self.hosts[name];
+        let run = self.etcd.hosts[name].run;
+        let process = host.process.as_ref().filter(|_| run == Run::Up);
+        let layout = self.layout(name);
+        let mut paths: BTreeSet<String> =
+            layout.files.iter().map(|file| file.path.clone()).collect();
+        paths.extend(
+            layout
+                .directories
+                .iter()
+                .map(|directory| directory.path.clone()),
+        );
+        paths.extend(
+            archive()
+                .binaries
+                .keys()
+                .map(|binary| format!("{}/{binary}", layout.bin_dir)),
+        );
+        paths.insert(layout.start_drop_in.path.clone());
+        paths.insert(layout.start_drop_in.environment_path.clone());
+        let unit_path = layout
+            .files
+            .iter()
+            .map(|file| file.path.clone())
+            .find(|path| path.ends_with(&layout.unit))
+            .expect("a unit file");
+        let file_state = match (
+            host.masked,
+            host.enabled,
+            host.files.contains_key(&unit_path),
+        ) {
+            (true, _, _) => "masked",
+            (_, _, false) => "",
+            (_, true, _) => "enabled",
+            (_, false, _) => "disabled",
+        };
+        HostFacts {
+            os: Os {
+                id: "debian".into(),
+                ..Os::default()
+            },
+            arch: "amd64".into(),
+            tools: ["tar", "gzip", "apt-get"].map(String::from).into(),
+            user: host.user,
+            files: paths
+                .into_iter()
+                .map(|path| (path.clone(), fact(host.files.get(&path))))
+                .collect(),
+            unit: UnitFact {
+                load: if host.files.contains_key(&unit_path) {
+                    "loaded"
+                } else {
+                    "not-found"
+                }
+                .into(),
+                active: match run {
+                    Run::Up => "active",
+                    // systemd starts it again and again.
+                    Run::Failed(_) => "activating",
+                    Run::Off => "inactive",
+                }
+                .into(),
+                file_state: file_state.into(),
+                environment: process.map(|process| (*process.environment).clone()),
+                running_sha256: process.map(|process| process.binary.to_string()),
+                started_at: process.map(|process| process.started_at),
+                ..UnitFact::default()
+            },
+            binary: host
+                .files
+                .get(&layout.etcd)
+                .and_then(|entry| entry.text.as_ref())
+                .map(|text| BinaryFact {
+                    path: layout.etcd.clone(),
+                    version: Some(version_of(text)),
+                    sha256: sha256(&**text),
+                }),
+            packages: host.packages.clone(),
+            held: host.held.clone(),
+            data: self.etcd.data_dir(name),
+            marker: match host
+                .files
+                .get(marker::PATH)
+                .and_then(|entry| entry.text.as_ref())
+            {
+                Some(text) => MarkerState::parse(text),
+                None => MarkerState::Absent,
+            },
+            filesystem: FilesystemFact {
+                mount: "/".into(),
+                uuid: Some(
+                    if self.etcd.hosts[name].mounted {
+                        "disk"
+                    } else {
+                        "root"
+                    }
+                    .into(),
+                ),
+                free: 1 << 40,
+                ..FilesystemFact::default()
+            },
+            clock_offset_ms: 0,
+            listeners: vec![],
+            etcd: self.etcd(name),
+        }
+    }
+}
+
+fn fact(entry: Option<&Entry>) -> FileFact {
+    let Some(entry) = entry else {
+        return FileFact::Absent;
+    };
+    let stat = FileStat {
+        mode: entry.mode,
+        owner: entry.owner.clone(),
+        group: entry.owner.clone(),
+        size: entry.text.as_ref().map_or(0, |text| text.len() as u64),
+        changed_at: entry.changed_at,
+        sha256: entry.text.as_deref().map(sha256),
+        text: entry.text.as_deref().map(str::to_owned),
+        certificate: None,
+    };
+    if entry.text.is_some() {
+        FileFact::File(stat)
+    } else {
+        FileFact::Directory(stat)
+    }
+}
+
+/// What a binary says when it is asked: it is a text such as `etcd 3.5.16-1`.
+fn version_of(binary: &str) -> String {
+    let version = binary
+        .split_once(' ')
+        .map_or("3.5.16", |(_, version)| version);
+    let upstream = version
+        .split_once('-')
+        .map_or(version, |(upstream, _)| upstream);
+    upstream.to_owned()
+}

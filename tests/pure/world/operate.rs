@@ -1,0 +1,334 @@
+//! What operations do to a host.
+
+use super::*;
+
+impl World {
+    /// Performs one operation, and lets etcd come to rest; `Err` is what a script would say.
+    pub fn perform(&mut self, name: &str, operation: &Operation) -> Result<(), String> {
+        if is_call(operation) {
+            for _ in 0..4 {
+                let (attempt, next) = self.attempts(operation).swap_remove(0);
+                *self = next;
+                self.settle();
+                match attempt {
+                    Attempt::Done => return Ok(()),
+                    Attempt::Again => {}
+                    Attempt::Refused(why) => return Err(why),
+                }
+            }
+            return Err(format!("{operation:?} takes no effect"));
+        }
+        let (result, next) = self.outcomes(name, operation).swap_remove(0);
+        *self = next;
+        self.settle();
+        result
+    }
+
+    /// Everything that may come of one operation.
+    pub fn outcomes(&self, name: &str, operation: &Operation) -> Vec<(Result<(), String>, Self)> {
+        let mut next = self.clone();
+        if let Operation::MoveLeader(member) = operation {
+            return next.move_leader(*member);
+        }
+        if !self.etcd.hosts[name].is_reachable() {
+            return vec![(Err("the host cannot be reached".into()), next)];
+        }
+        match operation {
+            Operation::Unit(verb, _) => next.unit(name, *verb),
+            operation => {
+                let result = next.operate(name, operation);
+                vec![(result, next)]
+            }
+        }
+    }
+
+    fn operate(&mut self, name: &str, operation: &Operation) -> Result<(), String> {
+        self.clock += 10;
+        let now = self.clock;
+        let layout = self.layout(name).clone();
+        let wal = self.etcd.member_on(name).is_some();
+        let running = self.is_running(name);
+        let host = self.hosts.get_mut(name).expect("a host");
+        match operation {
+            Operation::EnsureUser(_) => host.user = true,
+            Operation::RemoveUser(_) => host.user = false,
+            Operation::MakeDirectory(directory) => {
+                host.files.insert(
+                    directory.path.clone(),
+                    Entry {
+                        mode: directory.mode,
+                        owner: directory.owner.clone(),
+                        text: None,
+                        changed_at: now,
+                    },
+                );
+            }
+            Operation::RemoveDirectory(path) => {
+                let inside = format!("{path}/");
+                let data = wal && *path == layout.data_dir;
+                if !data && !host.files.keys().any(|file| file.starts_with(&inside)) {
+                    host.files.remove(path);
+                }
+            }
+            Operation::WriteFile(file) => {
+                let Content::Text(text) = &file.content else {
+                    return Err("only text in this model".into());
+                };
+                host.files.insert(
+                    file.path.clone(),
+                    Entry {
+                        mode: file.mode,
+                        owner: file.owner.clone(),
+                        text: Some(text.clone().into()),
+                        changed_at: now,
+                    },
+                );
+            }
+            Operation::RemoveFile(path) => {
+                host.files.remove(path);
+            }
+            Operation::Extract {
+                bin_dir, prefix, ..
+            } => {
+                for name in archive().binaries.keys() {
+                    let path = if prefix.is_empty() {
+                        format!("{bin_dir}/{name}")
+                    } else {
+                        staged(&format!("{bin_dir}/{name}"))
+                    };
+                    host.files.insert(
+                        path,
+                        Entry {
+                            mode: 0o755,
+                            owner: "root".into(),
+                            text: Some(name.clone().into()),
+                            changed_at: now,
+                        },
+                    );
+                }
+            }
+            Operation::AssertNoWal(_) if wal => return Err("there is a WAL".into()),
+            Operation::AwaitWal { .. } if !wal => return Err("no WAL appears".into()),
+            Operation::MoveAside { from, .. } if *from == layout.member_dir() => {
+                if running {
+                    return Err("data of a running member is moved".into());
+                }
+                self.etcd.clear(name, true);
+            }
+            Operation::SwitchStaged(paths) => {
+                for path in paths {
+                    if let Some(entry) = host.files.remove(&staged(path)) {
+                        host.files.insert(path.clone(), entry);
+                    }
+                }
+            }
+            Operation::KeepPrevious(paths) => {
+                for path in paths {
+                    if let Some(entry) = host.files.get(path).cloned() {
+                        host.files.entry(previous(path)).or_insert(entry);
+                    }
+                }
+            }
+            Operation::RestorePrevious(paths) => {
+                for path in paths {
+                    if let Some(entry) = host.files.remove(&previous(path)) {
+                        let changed_at = now;
+                        let entry = Entry {
+                            changed_at,
+                            ..entry
+                        };
+                        host.files.insert(path.clone(), entry);
+                    }
+                }
+            }
+            Operation::DropPrevious(paths) => {
+                for path in paths {
+                    host.files.remove(&previous(path));
+                }
+            }
+            Operation::InstallPackages { packages, .. } => {
+                for (name, version) in packages {
+                    if name == "etcd-server" {
+                        host.files.insert(
+                            layout.etcd.clone(),
+                            Entry {
+                                mode: 0o755,
+                                owner: "root".into(),
+                                text: Some(format!("etcd {version}").into()),
+                                changed_at: now,
+                            },
+                        );
+                    }
+                    host.packages.insert(name.clone(), version.clone());
+                    host.held.insert(name.clone());
+                }
+            }
+            Operation::HoldPackages { names, .. } => host.held.extend(names.iter().cloned()),
+            Operation::ReleasePackages { names, .. } => {
+                host.held.retain(|name| !names.contains(name));
+            }
+            Operation::RemovePackages { .. }
+            | Operation::UpdateMember(..)
+            | Operation::Relocate(_)
+            | Operation::AddLearner(_)
+            | Operation::Promote(_)
+            | Operation::RemoveMember(_)
+            | Operation::SaveSnapshot
+            | Operation::PurgeData(_) => {
+                return Err("not in this model".into());
+            }
+            Operation::AssertNoWal(_)
+            | Operation::AwaitWal { .. }
+            | Operation::MoveAside { .. }
+            | Operation::Upload { .. }
+            | Operation::GiveToRoot(_)
+            | Operation::Sweep(_)
+            | Operation::Journal(_) => {}
+            Operation::Unit(..) | Operation::MoveLeader(_) => unreachable!("done by `outcomes`"),
+        }
+        Ok(())
+    }
+
+    /// The operations of an action, on the membership of now where it asks for that.
+    pub fn operations_now(&self, action: &Action) -> Vec<Operation> {
+        let kind = action.kind.as_kind();
+        let asks = kind.reads_membership();
+        let members = asks.then(|| self.members_now()).flatten();
+        kind.operations(&RunFacts {
+            members: members.unwrap_or_default(),
+            ..RunFacts::default()
+        })
+    }
+
+    /// The operations of an action.
+    pub fn operations(action: &Action) -> Vec<Operation> {
+        action.kind.as_kind().operations(&RunFacts::default())
+    }
+
+    /// Moves leadership off a member, as `apply` does: to any other voter that can take it.
+    fn move_leader(self, member: MemberId) -> Vec<(Result<(), String>, Self)> {
+        let mut moved = Vec::new();
+        let leads = |(_, raft): &(_, &crate::model::raft::Raft)| raft.leader == Some(member);
+        let Some((cluster, raft)) = self.etcd.rafts.iter().find(leads) else {
+            return vec![(Ok(()), self)];
+        };
+        for to in raft.tip().voters().filter(|to| *to != member) {
+            for (result, raft) in raft.move_leader(member, to) {
+                let mut next = self.clone();
+                next.etcd.rafts.insert(*cluster, raft);
+                if result.is_ok() {
+                    moved.push((Ok(()), next));
+                }
+            }
+        }
+        if moved.is_empty() {
+            let small = raft.tip().voters().count() <= 2;
+            let why = format!("leadership did not move off member {member}");
+            moved.push((if small { Ok(()) } else { Err(why) }, self));
+        }
+        moved
+    }
+
+    /// A verb of systemctl.
+    pub(super) fn unit(mut self, name: &str, verb: UnitVerb) -> Vec<(Result<(), String>, Self)> {
+        self.clock += 10;
+        let host = self.hosts.get_mut(name).expect("a host");
+        match verb {
+            UnitVerb::DaemonReload | UnitVerb::ResetFailed | UnitVerb::ForgetRestart => {}
+            UnitVerb::Enable => host.enabled = true,
+            UnitVerb::Disable => host.enabled = false,
+            UnitVerb::Unmask => host.masked = false,
+            UnitVerb::Stop | UnitVerb::StopForRestart | UnitVerb::StopAgain => {
+                host.process = None;
+                self.etcd.stop(name, true);
+            }
+            UnitVerb::Restart | UnitVerb::RestartAgain => {
+                host.process = None;
+                self.etcd.stop(name, true);
+                return self.start(name);
+            }
+            UnitVerb::Start => return self.start(name),
+        }
+        vec![(Ok(()), self)]
+    }
+
+    /// The unit starts, as what lies on the host tells it.
+    fn start(mut self, name: &str) -> Vec<(Result<(), String>, Self)> {
+        if self.is_running(name) {
+            return vec![(Ok(()), self)];
+        }
+        let layout = self.layout(name);
+        let host = &self.hosts[name];
+        let text = |path: &str| host.files.get(path).and_then(|entry| entry.text.clone());
+        let config = layout.files.first().and_then(|file| text(&file.path));
+        let Some(config) = config else {
+            return vec![(Err("no configuration".into()), self)];
+        };
+        let Some(binary) = text(&layout.etcd) else {
+            return vec![(Err("no binary".into()), self)];
+        };
+        let mut environment = variables(&config);
+        let lifted = text(&layout.start_drop_in.path).is_some();
+        let start = text(&layout.start_drop_in.environment_path).filter(|_| lifted);
+        let blank = self.etcd.member_on(name).is_none();
+        let mut initial = None;
+        if let (true, Some(start)) = (blank, &start) {
+            environment.extend(variables(start));
+            initial = Some(initial_of(&environment));
+        }
+        let process = Process {
+            binary: sha256(&*binary).into(),
+            started_at: self.clock,
+            environment: Arc::new(environment),
+        };
+        let host = self.etcd.host(name);
+        host.url = process.environment["ETCD_INITIAL_ADVERTISE_PEER_URLS"].clone();
+        self.etcd
+            .start(name, &process.environment["ETCD_NAME"], initial.as_ref())
+            .into_iter()
+            .map(|(begun, etcd)| {
+                let mut next = Self {
+                    etcd,
+                    ..self.clone()
+                };
+                let machine = next.hosts.get_mut(name).expect("a host");
+                if begun == Err(Exit::NoWal) {
+                    return (Err("assertion failed: there is no WAL".into()), next);
+                }
+                machine
+                    .starts
+                    .push(if blank { "bootstrap" } else { "start" });
+                machine.process = Some(process.clone());
+                (Ok(()), next)
+            })
+            .collect()
+    }
+}
+
+fn previous(path: &str) -> String {
+    format!("{path}.previous")
+}
+
+fn staged(path: &str) -> String {
+    format!("{path}.staged")
+}
+
+fn variables(text: &str) -> BTreeMap<String, String> {
+    text.lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned()))
+        .collect()
+}
+
+/// The `initial-*` of a start.
+fn initial_of(environment: &BTreeMap<String, String>) -> Initial {
+    Initial {
+        existing: environment["ETCD_INITIAL_CLUSTER_STATE"] == "existing",
+        cluster: environment["ETCD_INITIAL_CLUSTER"]
+            .split(',')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, url)| (name.to_owned(), url.to_owned()))
+            .collect(),
+        token: environment["ETCD_INITIAL_CLUSTER_TOKEN"].clone(),
+    }
+}
