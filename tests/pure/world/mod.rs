@@ -171,6 +171,13 @@ impl World {
         &self.desired
     }
 
+    /// A node of the file.
+    pub fn node(&self, name: &str) -> Node {
+        let mut nodes = self.desired.nodes.iter();
+        let found = nodes.find(|node| node.name == name);
+        found.expect("a node").clone()
+    }
+
     /// The file names the first of the nodes only.
     pub fn name_first(&mut self, nodes: usize) {
         let all = self.inventory.nodes[..nodes].to_vec();
