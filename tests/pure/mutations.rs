@@ -66,7 +66,7 @@ fn marker_of(world: &World) -> String {
 fn spec(world: &World) -> ProbeSpec {
     ProbeSpec::new(
         world.desired(),
-        &world.layout("etcd-1"),
+        world.layout("etcd-1"),
         BTreeMap::new(),
         None,
     )
