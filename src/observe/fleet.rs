@@ -319,6 +319,12 @@ impl Fleet {
     /// Asks every member that can be reached, and nothing else of the hosts. Who does not answer soon is taken for silent
     /// in this look; its connection goes on being made for the next one.
     pub async fn look(self: &Arc<Self>) -> ClusterView {
+        let states = self.ask_all().await;
+        ClusterView::gather(states.iter().map(|(name, state)| (name.as_str(), state)))
+    }
+
+    /// What every member says at this moment, by host.
+    pub async fn ask_all(self: &Arc<Self>) -> Vec<(String, EtcdState)> {
         let links: Vec<Arc<Link>> = self.links.lock().await.values().cloned().collect();
         let tasks: Vec<_> = links
             .into_iter()
@@ -342,7 +348,7 @@ impl Fleet {
                 states.push(state);
             }
         }
-        ClusterView::gather(states.iter().map(|(name, state)| (name.as_str(), state)))
+        states
     }
 
     /// A client of the member that a node runs.

@@ -15,7 +15,7 @@ pub use operator::Operator;
 
 use crate::desired::model::{Node, Ssh};
 use crate::observed::marker::Marker;
-use crate::observed::{Observed, OperatorFacts, former};
+use crate::observed::{EtcdState, HostState, Observed, OperatorFacts, former};
 
 /// Observes the hosts of the file and those that only markers know, and the operator's own side.
 pub async fn observe(fleet: &Arc<Fleet>, operator: &Operator) -> Observed {
@@ -39,6 +39,14 @@ pub async fn observe(fleet: &Arc<Fleet>, operator: &Operator) -> Observed {
                 observed.aliases.insert(name);
             } else {
                 observed.hosts.insert(name, state);
+            }
+        }
+        // Some were asked later than others: who leads a busy cluster and is asked last seems far ahead of all.
+        for (name, state) in fleet.ask_all().await {
+            if let (Some(HostState::Known(facts)), EtcdState::Answered(_)) =
+                (observed.hosts.get_mut(&name), &state)
+            {
+                facts.etcd = state;
             }
         }
     }
