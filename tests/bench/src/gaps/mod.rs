@@ -46,20 +46,14 @@ pub fn measure(args: &Args, report: &mut Report) -> Result<()> {
     let ours = Site::new(&labs[0], &args.quorate, OURS)?;
     let theirs = Site::new(&labs[1], &args.quorate, THEIRS)?;
     for round in 1..=args.runs {
-        let mut cluster = Cluster::new();
-        for site in [&ours, &theirs] {
-            site.bootstrap(&cluster)?;
+        // What is measured is not thrown away for what is not.
+        if let Err(error) = one_round(round, [&ours, &theirs], &mut measured) {
+            eprintln!("bench: round {round} ends early: {error}");
+            let error = error.to_string();
+            let what = error.split(": ").next().unwrap_or_default();
+            report.note(format!("NOT MEASURED: round {round} from {what}."));
         }
-        for (number, scenario) in Scenario::ALL.into_iter().enumerate() {
-            // Who goes first changes, since what the first one leaves behind is there for the second.
-            let turns = if (round + number).is_multiple_of(2) {
-                [&ours, &theirs]
-            } else {
-                [&theirs, &ours]
-            };
-            cluster = both(turns, scenario, &cluster, &mut measured)?;
-            eprintln!("bench: round {round} of {}: {}", args.runs, scenario.name());
-        }
+        eprintln!("bench: round {round} of {} is over", args.runs);
     }
     for lab in labs {
         lab.down()?;
@@ -72,28 +66,47 @@ pub fn measure(args: &Args, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// One scenario at one site after the other; the cluster that both have then, but for who led it.
-fn both(
-    turns: [&Site<'_>; 2],
-    scenario: Scenario,
-    before: &Cluster,
-    measured: &mut Measured,
-) -> Result<Cluster> {
-    let mut after = before.clone();
-    for site in turns {
-        after = one(site, scenario, before, measured)
-            .map_err(|error| format!("{}, {}: {error}", scenario.name(), site.name()))?;
+/// Both sites, from wiped hosts through all scenarios.
+fn one_round(round: usize, sites: [&Site<'_>; 2], measured: &mut Measured) -> Result<()> {
+    let mut cluster = Cluster::new();
+    for site in sites {
+        site.bootstrap(&cluster)
+            .map_err(|error| format!("the bootstrap on, since {} failed: {error}", site.name()))?;
     }
-    Ok(after)
+    for (number, scenario) in Scenario::ALL.into_iter().enumerate() {
+        // Who goes first changes, since what the first one leaves behind is there for the second.
+        let first = (round + number) % 2;
+        let mut samples = Vec::new();
+        for site in [sites[first], sites[1 - first]] {
+            let sample = one(site, scenario, &cluster).map_err(|error| {
+                let (what, who) = (scenario.name(), site.name());
+                format!("{what} on, since {who} failed: {error}")
+            })?;
+            samples.push((site.name(), sample));
+        }
+        for (who, sample) in samples {
+            let key = format!("{} {who}", scenario.name());
+            measured.anywhere.push(&key, sample.anywhere);
+            measured.endpoint.push(&key, sample.endpoint);
+            measured.took.push(&key, sample.took);
+            measured.rolls.extend(sample.roll);
+            cluster = sample.after;
+        }
+    }
+    Ok(())
 }
 
-/// One scenario at one site, from a cluster that is healthy to another one; that one.
-fn one(
-    site: &Site<'_>,
-    scenario: Scenario,
-    before: &Cluster,
-    measured: &mut Measured,
-) -> Result<Cluster> {
+/// What one scenario took at one site.
+struct Sample {
+    anywhere: Duration,
+    endpoint: Duration,
+    took: Duration,
+    roll: Option<log::Roll>,
+    after: Cluster,
+}
+
+/// One scenario at one site, from a cluster that is healthy to another one.
+fn one(site: &Site<'_>, scenario: Scenario, before: &Cluster) -> Result<Sample> {
     let leader = site.settle(before, scenario.changes_members())?;
     let change = scenario.change(before, &leader)?;
     if let Some(dead) = &change.dead {
@@ -134,7 +147,6 @@ fn one(
     let run = writers.stop();
     site.holds(&change.after)?;
 
-    let key = |who: &str| format!("{} {who}", scenario.name());
     let anywhere = run.longest_gap_between(from, to);
     let stay = |name: &String| serving.contains(name) && change.after.has(name);
     let endpoint = worst(&run, stay);
@@ -147,14 +159,18 @@ fn one(
         endpoint.0,
         endpoint.1
     );
-    measured.anywhere.push(&key(site.name()), anywhere.length);
-    measured.endpoint.push(&key(site.name()), endpoint.1.length);
-    measured.took.push(&key(site.name()), took);
+    let mut roll = None;
     if scenario == Scenario::SettingsOfFive && site.is_ours() {
         let text = fs::read_to_string(site.newest_log()?)?;
-        measured.rolls.push(log::Roll::read(&text, took)?);
+        roll = Some(log::Roll::read(&text, took)?);
     }
-    Ok(change.after)
+    Ok(Sample {
+        anywhere: anywhere.length,
+        endpoint: endpoint.1.length,
+        took,
+        roll,
+        after: change.after,
+    })
 }
 
 /// The endpoint with the longest gap.
