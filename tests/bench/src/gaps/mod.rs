@@ -8,6 +8,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use quorate_lab::releases;
 use quorate_writers::{Gap, Load, Run, Writers};
 
 use self::scenario::{Cluster, Scenario};
@@ -60,7 +61,8 @@ pub fn measure(args: &Args, report: &mut Report) -> Result<()> {
     }
     write(&measured, report);
     report.note(format!(
-        "Load average of the machine before and after: {before}, {}.",
+        "etcd {}. Load average of the machine before and after: {before}, {}.",
+        releases::find("3.5")?.version,
         load()
     ));
     Ok(())
