@@ -1,5 +1,6 @@
 //! Benchmarks of Quorate against what its users do today, on the same hosts in the same run.
 
+mod gaps;
 mod measure;
 mod memory;
 mod peers;
@@ -17,7 +18,7 @@ use quorate_lab::{Lab, Options};
 
 use crate::measure::Series;
 use crate::peers::{Bench, Peer};
-use crate::report::{Report, Row};
+use crate::report::{GAPS, PEERS, Report, Row};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -30,7 +31,8 @@ struct Args {
     /// Pairs of `plan` and OpenSSH in each round
     #[arg(long, default_value_t = 5)]
     pairs: usize,
-    /// Only these: first, second, plan, trips, planner, memory
+    /// Only these: first, second, plan, trips, planner, memory; or gaps, which takes minutes for
+    /// each round and is not measured unless it is named
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// The peers, beside Quorate
@@ -67,7 +69,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
-    let mut report = Report::default();
+    let mut report = Report::new(PEERS);
     if args.wants("planner") {
         planner::measure(&mut report)?;
     }
@@ -77,9 +79,17 @@ fn run(args: &Args) -> Result<()> {
     {
         on_hosts(args, &mut report)?;
     }
-    print!("{}", report.table());
-    if let Some(page) = &args.write {
-        report.write(page)?;
+    let mut reports = vec![report];
+    if args.only.iter().any(|only| only == "gaps") {
+        let mut gaps = Report::new(GAPS);
+        gaps::measure(args, &mut gaps)?;
+        reports.push(gaps);
+    }
+    for report in reports.iter().filter(|report| !report.is_empty()) {
+        print!("{}", report.table());
+        if let Some(page) = &args.write {
+            report.write(page)?;
+        }
     }
     Ok(())
 }

@@ -40,8 +40,14 @@ pub struct Pair {
     pub ours: f64,
     /// Median of theirs, in seconds.
     pub theirs: f64,
+    /// The largest of ours, in seconds.
+    pub our_most: f64,
+    /// The largest of theirs, in seconds.
+    pub their_most: f64,
     /// Median of the ratios of each pair.
     pub ratio: f64,
+    /// Median of what each of ours is more than its pair, in seconds.
+    pub difference: f64,
     /// Pairs.
     pub count: usize,
 }
@@ -70,10 +76,14 @@ impl Series {
     pub fn pair(&self, ours: &str, theirs: &str) -> Pair {
         let (ours, theirs) = (self.times(ours), self.times(theirs));
         let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(a, b)| a / b).collect();
+        let differences: Vec<f64> = ours.iter().zip(theirs).map(|(a, b)| a - b).collect();
         Pair {
             ours: median(ours),
             theirs: median(theirs),
+            our_most: ours.iter().copied().fold(0.0, f64::max),
+            their_most: theirs.iter().copied().fold(0.0, f64::max),
             ratio: median(&ratios),
+            difference: median(&differences),
             count: ratios.len(),
         }
     }

@@ -32,7 +32,7 @@ impl Peer {
 }
 
 /// Everything away that any of them puts on a host.
-const WIPE: &str = "
+pub const WIPE: &str = "
 systemctl disable -q --now etcd 2>/dev/null
 systemctl reset-failed etcd 2>/dev/null
 rm -rf /var/lib/etcd /etc/etcd /etc/quorate /run/quorate /opt/etcd* /usr/local/bin/etcd* \
@@ -218,16 +218,22 @@ peer = "managed"
         hosts.map(|host| format!("{}={}", host.name, host.ip))
     }
 
-    fn shell(&self) -> Result<Command> {
-        let script = self.here.join("shell/bootstrap.sh");
+    /// A script of `shell/`, with its authority as the first argument and all that it wants to know of the lab.
+    pub fn script(&self, name: &str) -> Result<Command> {
+        let script = self.here.join("shell").join(name);
         let mut command = self.command(&script.to_string_lossy())?;
         command
             .arg(self.file("pki-shell"))
-            .args(self.nodes())
             .env("ARCHIVE", &self.archive)
             .env("SHA256", &self.sha256)
             .env("IDENTITY", self.lab.identity())
             .env("KNOWN_HOSTS", self.lab.known_hosts());
+        Ok(command)
+    }
+
+    fn shell(&self) -> Result<Command> {
+        let mut command = self.script("bootstrap.sh")?;
+        command.args(self.nodes());
         Ok(command)
     }
 

@@ -11,7 +11,7 @@ use crate::history::{Operation, Reply, Request, key};
 use crate::writers::Load;
 
 /// After a refusal; a member that is not there refuses at once.
-const PAUSE: Duration = Duration::from_millis(5);
+pub(crate) const PAUSE: Duration = Duration::from_millis(5);
 
 /// What a client shares with whoever started it.
 pub(crate) struct Shared {
@@ -43,11 +43,7 @@ impl Worker {
             let request = self.draw(&mut rng, count, &last_seen);
             let invoked = self.shared.epoch.elapsed();
             let asked = tokio::time::timeout(load.patience, self.ask(&mut client, request)).await;
-            let reply = match &asked {
-                Ok(Ok(reply)) => *reply,
-                Ok(Err(error)) if is_refusal(error) => Reply::Refused,
-                Ok(Err(_)) | Err(_) => Reply::Unknown,
-            };
+            let reply = reply(&asked);
             let returned = self.shared.epoch.elapsed();
             learn(&mut last_seen, request, reply);
             let operation = Operation {
@@ -101,12 +97,7 @@ impl Worker {
     async fn ask(&self, client: &mut Client, request: Request) -> Result<Reply, Error> {
         let prefix = &self.shared.load.prefix;
         match request {
-            Request::Insert { number } => {
-                client
-                    .put(key(prefix, self.number, number), "", None)
-                    .await?;
-                Ok(Reply::Done)
-            }
+            Request::Insert { number } => insert(client, prefix, self.number, number).await,
             Request::Read { register } => {
                 let answer = client.get(register_key(prefix, register), None).await?;
                 Ok(Reply::Found(value_of(answer.kvs())))
@@ -140,6 +131,26 @@ impl Worker {
                 }
             }
         }
+    }
+}
+
+/// Writes a key of a client.
+pub(crate) async fn insert(
+    client: &mut Client,
+    prefix: &str,
+    worker: usize,
+    number: u64,
+) -> Result<Reply, Error> {
+    client.put(key(prefix, worker, number), "", None).await?;
+    Ok(Reply::Done)
+}
+
+/// What an answer, or none in time, means.
+pub(crate) fn reply<T>(asked: &Result<Result<Reply, Error>, T>) -> Reply {
+    match asked {
+        Ok(Ok(reply)) => *reply,
+        Ok(Err(error)) if is_refusal(error) => Reply::Refused,
+        Ok(Err(_)) | Err(_) => Reply::Unknown,
     }
 }
 

@@ -21,6 +21,7 @@
 //! linearizable.
 #![warn(missing_docs)]
 
+mod ahead;
 mod checks;
 mod client;
 mod endpoint;

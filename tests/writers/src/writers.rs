@@ -23,6 +23,9 @@ pub struct Load {
     pub pace: Duration,
     /// After this a request counts as unknown.
     pub patience: Duration,
+    /// After this the next request is made although this one is not answered; only where there are
+    /// no registers, whose operations follow one another.
+    pub hold: Option<Duration>,
     /// How many registers there are.
     pub registers: usize,
     /// How many of a hundred requests go to registers.
@@ -39,17 +42,20 @@ impl Load {
             prefix: prefix.to_owned(),
             pace: Duration::from_millis(10),
             patience: Duration::from_secs(2),
+            hold: None,
             registers: 5,
             register_percent: 30,
             seed: 0,
         }
     }
 
-    /// Every millisecond a new key, and nothing else: for measuring gaps.
+    /// Every millisecond a new key, and nothing else: for measuring gaps. Requests on their way
+    /// while leadership moves may be lost; those behind them are not to wait for that.
     #[must_use]
     pub fn dense(prefix: &str) -> Self {
         Self {
             pace: Duration::from_millis(1),
+            hold: Some(Duration::from_millis(10)),
             registers: 0,
             ..Self::new(prefix)
         }
@@ -110,7 +116,12 @@ impl Writers {
             },
             stop,
             acknowledged,
-            task: Some(self.runtime.spawn(worker.work(client))),
+            task: Some(match self.shared.load.hold {
+                Some(hold) if self.shared.load.registers == 0 => {
+                    self.runtime.spawn(worker.work_ahead(client, hold))
+                }
+                _ => self.runtime.spawn(worker.work(client)),
+            }),
         });
         Ok(())
     }

@@ -1,0 +1,174 @@
+//! What becomes of a cluster, one scenario after the other.
+
+use crate::Result;
+use crate::report::Budget;
+
+/// Milliseconds that Quorate's gap may be longer than the script's.
+const MORE: f64 = 50.0;
+/// Milliseconds that members who come may cost.
+const COMING: f64 = 100.0;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    Nothing,
+    Settings,
+    PeerPort,
+    Replace,
+    Grow,
+    SettingsOfFive,
+    RemoveLeader,
+}
+
+/// A cluster as both sites have it; nodes are called as their hosts.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    nodes: Vec<String>,
+    pub peer_port: u16,
+    pub snapshot_count: u32,
+}
+
+/// From one cluster to another.
+pub struct Change {
+    pub after: Cluster,
+    /// The node whose host is rebuilt before it begins.
+    pub dead: Option<String>,
+    /// What the script is told, beside the members.
+    pub by_hand: Vec<Step>,
+}
+
+/// A step of the script.
+pub enum Step {
+    Set(String),
+    PeerPort(u16),
+    Join(String),
+    Leave(String),
+    Replace(String),
+}
+
+impl Cluster {
+    pub fn new() -> Self {
+        Self {
+            nodes: (1..=3).map(node).collect(),
+            peer_port: 2380,
+            // So few that a restarted member has little to read again: every write is one entry.
+            snapshot_count: 5000,
+        }
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.nodes.iter().cloned()
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.nodes.iter().any(|node| node == name)
+    }
+
+    pub fn without(&self, name: &str) -> Self {
+        let mut other = self.clone();
+        other.nodes.retain(|node| node != name);
+        other
+    }
+}
+
+fn node(number: usize) -> String {
+    format!("etcd-{number}")
+}
+
+impl Scenario {
+    /// In the order in which a round takes a cluster through them.
+    pub const ALL: [Self; 7] = [
+        Self::Nothing,
+        Self::Settings,
+        Self::PeerPort,
+        Self::Replace,
+        Self::Grow,
+        Self::SettingsOfFive,
+        Self::RemoveLeader,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Settings => "settings",
+            Self::PeerPort => "peer-port",
+            Self::Replace => "replace",
+            Self::Grow => "grow",
+            Self::SettingsOfFive => "settings-of-five",
+            Self::RemoveLeader => "remove-leader",
+        }
+    }
+
+    /// In the table.
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing is done for 10 s",
+            Self::Settings => "a setting of three members",
+            Self::PeerPort => "the peer port of three members, in place",
+            Self::Replace => "a dead member of three, its host rebuilt",
+            Self::Grow => "from three members to four to five",
+            Self::SettingsOfFive => "a setting of five members",
+            Self::RemoveLeader => "the leader of five is removed",
+        }
+    }
+
+    /// Which endpoints count by themselves.
+    pub fn endpoint(self) -> &'static str {
+        match self {
+            Self::Settings | Self::PeerPort | Self::SettingsOfFive => {
+                "the worst endpoint, its own restart included"
+            }
+            Self::Nothing => "the worst endpoint",
+            Self::Replace | Self::Grow | Self::RemoveLeader => {
+                "the worst endpoint of those that stay"
+            }
+        }
+    }
+
+    pub fn budget(self) -> Option<Budget> {
+        let most = matches!(self, Self::Replace | Self::Grow).then_some(COMING);
+        (self != Self::Nothing).then_some(Budget { more: MORE, most })
+    }
+
+    /// Whether members come or go.
+    pub fn changes_members(self) -> bool {
+        matches!(self, Self::Replace | Self::Grow | Self::RemoveLeader)
+    }
+
+    /// What it makes of a cluster that a node leads.
+    pub fn change(self, before: &Cluster, leader: &str) -> Result<Change> {
+        let mut after = before.clone();
+        let mut dead = None;
+        let by_hand = match self {
+            Self::Nothing => vec![],
+            Self::Settings | Self::SettingsOfFive => {
+                after.snapshot_count += 1;
+                let set = format!("ETCD_SNAPSHOT_COUNT={}", after.snapshot_count);
+                vec![Step::Set(set)]
+            }
+            Self::PeerPort => {
+                after.peer_port += 1000;
+                vec![Step::PeerPort(after.peer_port)]
+            }
+            Self::Replace => {
+                let follower = before.names().find(|name| name != leader);
+                let follower = follower.ok_or("nobody follows")?;
+                dead = Some(follower.clone());
+                vec![Step::Replace(follower)]
+            }
+            Self::Grow => {
+                let new: Vec<String> = (4..=5).map(node).collect();
+                after.nodes.extend(new.iter().cloned());
+                new.into_iter().map(Step::Join).collect()
+            }
+            Self::RemoveLeader => {
+                after = before.without(leader);
+                vec![Step::Leave(leader.to_owned())]
+            }
+        };
+        Ok(Change {
+            after,
+            dead,
+            by_hand,
+        })
+    }
+}
