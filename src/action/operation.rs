@@ -101,6 +101,8 @@ pub enum Operation {
     SwitchStaged(Vec<String>),
     /// Puts back what was kept.
     RestorePrevious(Vec<String>),
+    /// Removes what was kept, and nothing that was staged.
+    DropKept(Vec<String>),
     /// Removes what was kept.
     DropPrevious(Vec<String>),
     /// Leaves one line in the host's journal.
@@ -115,6 +117,8 @@ pub enum Operation {
     RemoveMember(MemberId),
     /// Changes the peer URLs of a member by ID (Q6), unless it has them already.
     UpdateMember(MemberId, Vec<String>),
+    /// Waits until every other member's host can dial these peer URLs of a member.
+    AwaitDialable(MemberId, Vec<String>),
     /// Moves a directory of a stopped member's data; nothing happens where that has been done.
     Relocate(Move),
     /// Saves a snapshot on the operator's side and verifies it (Q13).

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::restart::Readdress;
-use super::{Gate, Kind, Margin, Operation, RunFacts, Stall, Verb};
+use super::{Gate, Kind, Margin, Operation, Precondition, RunFacts, Stall, Verb};
 use crate::etcd::id::MemberId;
 
 /// Changes the peer URLs of a member in the membership, and nothing on its host.
@@ -31,6 +31,13 @@ impl Kind for Tell {
             self.readdress.to.join(",")
         )
     }
+    fn precondition(&self) -> Precondition {
+        // It disturbs nobody if it is right, and as much as a restart if the address is not.
+        Precondition::MayStop {
+            member: self.member,
+            allow_downtime: true,
+        }
+    }
     fn gate(&self) -> Gate {
         Gate::Member(self.member)
     }
@@ -44,9 +51,16 @@ impl Kind for Tell {
         true
     }
     fn operations(&self, _: &RunFacts) -> Vec<Operation> {
+        let to = &self.readdress.to;
+        vec![
+            Operation::UpdateMember(self.member, to.clone()),
+            Operation::AwaitDialable(self.member, to.clone()),
+        ]
+    }
+    fn undo(&self) -> Vec<Operation> {
         vec![Operation::UpdateMember(
             self.member,
-            self.readdress.to.clone(),
+            self.readdress.from.clone(),
         )]
     }
 }

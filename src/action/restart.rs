@@ -20,8 +20,11 @@ pub struct Restart {
     /// Whether the operator accepted that the cluster cannot be reached meanwhile.
     pub allow_downtime: bool,
     /// Whether no process runs that could lead.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_down: bool,
+    /// Whether what an earlier run kept is older than what runs now, and must not come back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_settled: bool,
     /// Another peer URL for the membership: the update and the restart on it belong together (Q14).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readdress: Option<Readdress>,
@@ -53,15 +56,17 @@ pub struct Move {
     pub to: String,
     /// Time stamp for names beside either.
     pub stamp: String,
+    /// Whether this takes back what had been moved, if it had been.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub back: bool,
 }
 
 impl Move {
     /// The way back.
     fn back(&self) -> Self {
         Self {
-            from: self.to.clone(),
-            to: self.from.clone(),
-            stamp: format!("{}-undo", self.stamp),
+            back: true,
+            ..self.clone()
         }
     }
 }
@@ -102,6 +107,15 @@ impl Kind for Restart {
         summary
     }
     fn precondition(&self) -> Precondition {
+        // What is down takes nothing away when it comes back; only the membership's update needs the others.
+        if self.is_down
+            && self
+                .readdress
+                .as_ref()
+                .is_none_or(|readdress| readdress.afterwards)
+        {
+            return Precondition::None;
+        }
         Precondition::MayStop {
             member: self.member,
             allow_downtime: self.allow_downtime,
@@ -133,6 +147,9 @@ impl Kind for Restart {
         }
         let switched = self.switched();
         if !switched.is_empty() {
+            if self.is_settled {
+                operations.push(Operation::DropKept(switched.clone()));
+            }
             operations.push(Operation::KeepPrevious(switched));
         }
         if !self.binaries.is_empty() {
@@ -148,6 +165,12 @@ impl Kind for Restart {
         }
         operations.push(unit(UnitVerb::Restart));
         operations.extend(self.update(true, |readdress| &readdress.to));
+        // Status alone does not tell: a member that nobody can dial looks healthy over the links that it opens itself.
+        operations.extend(
+            self.readdress
+                .as_ref()
+                .map(|readdress| Operation::AwaitDialable(self.member, readdress.to.clone())),
+        );
         operations
     }
     fn undo(&self) -> Vec<Operation> {

@@ -13,12 +13,16 @@ use crate::action::MembershipChange;
 use crate::action::add::Add;
 use crate::etcd::id::MemberId;
 use crate::observed::etcd::Member;
-use crate::remote::{EtcdClient, EtcdError, EtcdErrorKind};
+use crate::remote::{EtcdClient, EtcdError, EtcdErrorKind, TunnelError};
 use crate::render::event::{Event, Severity};
 use crate::safety;
 
 /// Time for a call to take effect: etcd refuses while its members are not connected for some seconds (Q14).
 const CHANGE: Duration = Duration::from_secs(60);
+/// Time for a member to listen at a new address.
+const DIALABLE: Duration = Duration::from_secs(20);
+/// Time for one connection from host to host.
+const DIAL: Duration = Duration::from_secs(3);
 /// Snapshots of a cluster that stay on the operator's side.
 const KEEP: usize = 10;
 /// Time between two attempts.
@@ -139,11 +143,58 @@ async fn attempt(context: &Context, call: &EtcdCall) -> Result<bool, Trouble> {
             let follower = follower(context).await.unwrap_or(client);
             return snapshot(context, &follower).await.map(|()| true);
         }
-        EtcdCall::MoveLeader(_) => return Ok(true),
+        EtcdCall::MoveLeader(_) | EtcdCall::AwaitDialable(..) => return Ok(true),
     }
     .map_err(trouble)?;
     let after = client.member_list_linearizable().await.map_err(trouble)?;
     Ok(is_done(call, &after))
+}
+
+/// Waits until the host of every other member can open a connection to where a member listens for its peers.
+pub(super) async fn await_dialable(
+    context: &Context,
+    member: MemberId,
+    urls: &[String],
+) -> Result<(), String> {
+    let deadline = Instant::now() + DIALABLE;
+    loop {
+        let last = match undialable(context, member, urls).await {
+            None => return Ok(()),
+            Some(why) => why,
+        };
+        if Instant::now() >= deadline {
+            return Err(format!(
+                "{last}: every member has to reach every other, by the address that the cluster file gives it"
+            ));
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn undialable(context: &Context, member: MemberId, urls: &[String]) -> Option<String> {
+    let view = context.fleet.look().await;
+    let others = view.statuses.iter().filter(|(id, _)| **id != member);
+    for (_, (node, _)) in others {
+        let Ok(host) = context.fleet.host(node).await else {
+            continue;
+        };
+        for (address, port) in urls.iter().filter_map(|url| dial(url)) {
+            match tokio::time::timeout(DIAL, host.tunnel(&address, port)).await {
+                // Where sshd forwards nothing, nobody can say.
+                Ok(Ok(_) | Err(TunnelError::Prohibited { .. })) => {}
+                Ok(Err(error)) => return Some(error.to_string()),
+                Err(_) => return Some(format!("{node} cannot reach {address}:{port}")),
+            }
+        }
+    }
+    None
+}
+
+/// Host and port of a URL.
+fn dial(url: &str) -> Option<(String, u16)> {
+    let (host, port) = url.split_once("://")?.1.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Some((host.to_owned(), port.trim_end_matches('/').parse().ok()?))
 }
 
 /// Whether the call may be made now: the scheduler asked before the first attempt, and this may be a later one. How long
@@ -153,7 +204,10 @@ async fn still_safe(context: &Context, call: &EtcdCall) -> Result<(), Trouble> {
         EtcdCall::AddLearner(url) => MembershipChange::Add(url.clone()),
         EtcdCall::Promote(url) => MembershipChange::Promote(url.clone()),
         EtcdCall::Remove(member) => MembershipChange::Remove(*member),
-        EtcdCall::Update(..) | EtcdCall::Snapshot | EtcdCall::MoveLeader(_) => return Ok(()),
+        EtcdCall::Update(..)
+        | EtcdCall::AwaitDialable(..)
+        | EtcdCall::Snapshot
+        | EtcdCall::MoveLeader(_) => return Ok(()),
     };
     let view = context.fleet.look().await;
     match safety::may_change(&view, &change, &|_| true) {
@@ -178,7 +232,7 @@ fn is_done(call: &EtcdCall, members: &[Member]) -> bool {
         EtcdCall::Update(id, urls) => members
             .iter()
             .any(|member| member.id == *id && same(&member.peer_urls, urls)),
-        EtcdCall::Snapshot | EtcdCall::MoveLeader(_) => false,
+        EtcdCall::Snapshot | EtcdCall::AwaitDialable(..) | EtcdCall::MoveLeader(_) => false,
     }
 }
 

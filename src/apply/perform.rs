@@ -94,6 +94,9 @@ async fn operations(
                 upload(context, &host, &action.id, (&sha256, &arch), to).await?;
             }
             Step::Etcd(EtcdCall::MoveLeader(member)) => move_leader(context, member).await?,
+            Step::Etcd(EtcdCall::AwaitDialable(member, urls)) => {
+                membership::await_dialable(context, member, &urls).await?;
+            }
             Step::Etcd(call) => membership::perform(context, &call).await?,
         }
     }

@@ -123,26 +123,56 @@ q_aside() {
   fi
   sync -- "$(dirname -- "$1")"
 }
-# Of a stopped member: what is at the old place counts, for that is where its unit would have started it meanwhile. On
-# one file system it is a rename; else the copy appears whole or not at all, and the original stays beside.
+# Of a stopped member. On one file system it is a rename. Else the original is put out of the way first, so that no two
+# places hold what a unit could start; the copy appears whole or not at all, and the original stays beside.
 q_relocate() {
-  if [ ! -e "$1" ]; then
-    if [ -e "$2" ]; then return 0; fi
+  q_moving=$1.quorate-moving
+  if [ -e "$1" ]; then
+    # What lies at the new place is of an earlier life.
+    if [ -e "$2" ]; then q_aside "$2" "$2.quorate-$3"; fi
+    if [ "$(stat -c %d -- "$1")" = "$(stat -c %d -- "${2%/*}")" ] && ! mountpoint -q -- "$1"; then
+      mv -T -- "$1" "$2"
+      sync -- "${1%/*}" "${2%/*}"
+      return 0
+    fi
+    q_room "$1" "${2%/*}"
+    q_aside "$1" "$q_moving"
+  fi
+  if [ -e "$q_moving" ]; then
+    if [ ! -e "$2" ]; then
+      rm -rf -- "$2.quorate-part"
+      if ! cp -a --reflink=auto -- "$q_moving" "$2.quorate-part"; then rm -rf -- "$2.quorate-part"; return 77; fi
+      sync -f -- "$2.quorate-part"
+      mv -T -- "$2.quorate-part" "$2"
+      sync -- "${2%/*}"
+    fi
+    mv -T -- "$q_moving" "$1.quorate-$3"
+    sync -- "${1%/*}"
+  elif [ ! -e "$2" ]; then
     printf '%s is not there, and neither is %s\n' "$1" "$2" >&2
     return 76
   fi
-  if [ -e "$2" ]; then q_aside "$2" "$2.quorate-$3"; fi
-  if [ "$(stat -c %d -- "$1")" = "$(stat -c %d -- "${2%/*}")" ] && ! mountpoint -q -- "$1"; then
-    mv -T -- "$1" "$2"
+}
+# Takes it back, as far as it had come.
+q_relocate_back() {
+  if [ -e "$1" ]; then return 0; fi
+  if [ -e "$1.quorate-moving" ]; then
+    if [ -e "$2" ]; then q_aside "$2" "$2.quorate-$3-undo"; fi
+    mv -T -- "$1.quorate-moving" "$1"
+    sync -- "${1%/*}"
   else
-    rm -rf -- "$2.quorate-part"
-    cp -a --reflink=auto -- "$1" "$2.quorate-part"
-    sync -f -- "$2.quorate-part"
-    mv -T -- "$2.quorate-part" "$2"
-    sync -- "${2%/*}"
-    q_aside "$1" "$1.quorate-$3"
+    q_relocate "$2" "$1" "$3-undo"
   fi
-  sync -- "${1%/*}" "${2%/*}"
+}
+q_room() {
+  q_wants=$(du -sk -- "$1")
+  q_wants=$((${q_wants%%[!0-9]*} + 65536))
+  # shellcheck disable=SC2046
+  set -- "$2" $(df -Pk -- "$2" | tail -n 1)
+  if [ "$5" -lt "$q_wants" ]; then
+    printf '%s KiB are free in %s, %s are needed for the data and some room\n' "$5" "$1" "$q_wants" >&2
+    return 78
+  fi
 }
 q_purge() {
   if mountpoint -q -- "$1"; then
@@ -171,6 +201,7 @@ q_restore() {
     if [ -e "$q_old" ]; then mv -fT -- "$q_old" "$q_path"; fi
   done
 }
+q_drop_kept() { for q_path in "$@"; do rm -f -- "$(q_name "$q_path" previous)" "$(q_name "$q_path" previous.part)"; done; }
 q_drop() {
   for q_path in "$@"; do
     for q_kind in previous previous.part new staged; do rm -f -- "$(q_name "$q_path" "$q_kind")"; done

@@ -56,6 +56,8 @@ pub enum EtcdCall {
     Remove(MemberId),
     /// Change the peer URLs of a member.
     Update(MemberId, Vec<String>),
+    /// Wait until the hosts of all others can dial these URLs of a member.
+    AwaitDialable(MemberId, Vec<String>),
     /// Save a snapshot on the operator's side.
     Snapshot,
 }
@@ -93,6 +95,7 @@ pub fn steps(
             | Operation::Promote(_)
             | Operation::RemoveMember(_)
             | Operation::UpdateMember(..)
+            | Operation::AwaitDialable(..)
             | Operation::SaveSnapshot => {
                 flush(&mut body, run_id, &mut steps);
                 steps.extend(etcd_call(operation).map(Step::Etcd));
@@ -121,6 +124,7 @@ fn etcd_call(operation: &Operation) -> Option<EtcdCall> {
         Operation::Promote(url) => EtcdCall::Promote(url.clone()),
         Operation::RemoveMember(member) => EtcdCall::Remove(*member),
         Operation::UpdateMember(member, urls) => EtcdCall::Update(*member, urls.clone()),
+        Operation::AwaitDialable(member, urls) => EtcdCall::AwaitDialable(*member, urls.clone()),
         Operation::SaveSnapshot => EtcdCall::Snapshot,
         _ => return None,
     })
@@ -277,7 +281,12 @@ fn line(body: &mut String, operation: &Operation) {
         Operation::Relocate(moved) => (
             format!("move {} to {}", moved.from, moved.to),
             format!(
-                "q_relocate {} {} {}",
+                "{} {} {} {}",
+                if moved.back {
+                    "q_relocate_back"
+                } else {
+                    "q_relocate"
+                },
                 word(&moved.from),
                 word(&moved.to),
                 word(&moved.stamp)
@@ -300,6 +309,10 @@ fn line(body: &mut String, operation: &Operation) {
             "put back what was replaced".into(),
             format!("q_restore {}", list(paths)),
         ),
+        Operation::DropKept(paths) => (
+            "forget what an earlier run kept".into(),
+            format!("q_drop_kept {}", list(paths)),
+        ),
         Operation::DropPrevious(paths) => (
             "remove what was kept".into(),
             format!("q_drop {}", list(paths)),
@@ -315,6 +328,7 @@ fn line(body: &mut String, operation: &Operation) {
         | Operation::Promote(_)
         | Operation::RemoveMember(_)
         | Operation::UpdateMember(..)
+        | Operation::AwaitDialable(..)
         | Operation::SaveSnapshot => return,
     };
     let _ = writeln!(body, "q_at={}\n{command}", word(&what));
@@ -426,5 +440,74 @@ mod tests {
             String::from_utf8_lossy(&output.stderr)
         );
         assert!(!script.expose_secret().contains("$(no)"));
+    }
+
+    /// Runs functions of the prelude in a directory, where `a/member` and `b` are made ready by `before`.
+    fn shell(before: &str, call: &str) -> std::collections::BTreeSet<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let script = format!(
+            "{PRELUDE}cd {}\nmkdir a b\n{before}\n{call}\n",
+            dir.path().display()
+        );
+        let output = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let mut found = std::collections::BTreeSet::new();
+        for side in ["a", "b"] {
+            for entry in std::fs::read_dir(dir.path().join(side)).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                let what = std::fs::read_to_string(path.join("what")).unwrap();
+                found.insert(format!("{side}/{name} {}", what.trim()));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn data_moves_once_and_back_only_as_far_as_it_came() {
+        let live = "mkdir a/member; echo live >a/member/what";
+        let stale = "mkdir b/member; echo stale >b/member/what";
+        let there = "q_relocate ./a/member ./b/member 1";
+        let back = "q_relocate_back ./a/member ./b/member 1";
+        let is = |before: &str, call: &str, expected: &[&str]| {
+            let expected = expected.iter().map(|line| (*line).to_owned()).collect();
+            assert_eq!(shell(before, call), expected, "{before}; {call}");
+        };
+        is(live, there, &["b/member live"]);
+        is(live, &format!("{there}; {there}"), &["b/member live"]);
+        is(live, &format!("{there}; {back}"), &["a/member live"]);
+        is(
+            &format!("{live}; {stale}"),
+            there,
+            &["b/member live", "b/member.quorate-1 stale"],
+        );
+        // Nothing was moved yet: what lies at the new place is none of ours.
+        is(
+            &format!("{live}; {stale}"),
+            back,
+            &["a/member live", "b/member stale"],
+        );
+        // Cut off in a copy to another file system, before and after it appeared.
+        let moving = "mkdir a/member.quorate-moving; echo live >a/member.quorate-moving/what";
+        is(moving, there, &["a/member.quorate-1 live", "b/member live"]);
+        let copied = format!("{moving}; cp -a a/member.quorate-moving b/member");
+        is(
+            &copied,
+            there,
+            &["a/member.quorate-1 live", "b/member live"],
+        );
+        is(moving, back, &["a/member live"]);
+        is(
+            &copied,
+            back,
+            &["a/member live", "b/member.quorate-1-undo live"],
+        );
     }
 }

@@ -60,6 +60,7 @@ pub fn read(text: &str, spec: &ProbeSpec, operator_ms: i64) -> Result<Answer, Ho
 #[derive(Default)]
 struct Reader {
     clock: Option<i64>,
+    boot: String,
     uid: Option<u32>,
     kernel: String,
     systemd: bool,
@@ -85,6 +86,7 @@ impl Reader {
         let fields: Vec<&str> = rest.split('\t').collect();
         match (key, fields.as_slice()) {
             ("clock", [ms]) => self.clock = ms.parse().ok(),
+            ("boot", [boot]) => self.boot = (*boot).into(),
             ("uid", [uid]) => self.uid = uid.parse().ok(),
             ("arch", [kernel]) => self.kernel = (*kernel).into(),
             ("systemd", _) => self.systemd = true,
@@ -297,6 +299,7 @@ impl Reader {
                     Some(Some(text)) => MarkerState::parse(&text),
                 },
                 filesystem: self.filesystem,
+                boot: self.boot,
                 clock_offset_ms: self
                     .clock
                     .map_or(0, |clock| clock.saturating_sub(operator_ms)),

@@ -216,7 +216,9 @@ impl Fleet {
             self.memory.remember(&link.node.ssh, &answer.remembered);
         }
         let mut facts = answer.facts;
-        if let Some(spec) = spec.of_former_directories(facts.marker.get()) {
+        if let Some(spec) =
+            spec.of_former_directories(facts.marker.get(), facts.unit.environment.as_ref())
+        {
             let script = spec.script();
             let output = host.script(script.as_bytes(), PROBE).await;
             let output = output.map_err(|error| failed_probe(&link.node.name, error))?;

@@ -9,7 +9,7 @@ use crate::desired::model::{Desired, Install};
 use crate::observed::certificate::CaFacts;
 use crate::observed::marker::{self, Marker};
 use crate::plan::fingerprint::sha256;
-use crate::runtime::{Content, Layout, wal_files_in};
+use crate::runtime::{Content, Layout, directories_in, wal_files_in};
 
 /// What to look for on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,12 +110,20 @@ impl ProbeSpec {
     }
 
     /// The same where the marker says that the data is in other directories than these; `None` where it does not.
-    pub fn of_former_directories(&self, marker: Option<&Marker>) -> Option<Self> {
-        let marker = marker?;
-        let wal_dir = wal_files_in(&marker.data_dir, marker.wal_dir.as_deref());
-        let differs = (&marker.data_dir, &wal_dir) != (&self.data_dir, &self.wal_dir);
+    /// What runs knows better than a marker that an interrupted run left.
+    pub fn of_former_directories(
+        &self,
+        marker: Option<&Marker>,
+        running: Option<&BTreeMap<String, String>>,
+    ) -> Option<Self> {
+        let (data_dir, wal_dir) = match running.and_then(directories_in) {
+            Some(directories) => directories,
+            None => marker.map(|marker| (marker.data_dir.clone(), marker.wal_dir.clone()))?,
+        };
+        let wal_dir = wal_files_in(&data_dir, wal_dir.as_deref());
+        let differs = (&data_dir, &wal_dir) != (&self.data_dir, &self.wal_dir);
         differs.then(|| Self {
-            data_dir: marker.data_dir.clone(),
+            data_dir,
             wal_dir,
             ..self.clone()
         })
@@ -247,7 +255,8 @@ q_data() {
   printf 'df\t%s\n' "$(df -Pk -- "$at" 2>/dev/null | tail -n 1)"
   printf 'findmnt\t%s\n' "$(findmnt -n -P -o TARGET,FSTYPE,UUID -T "$at" 2>/dev/null | head -n 1)"
   wal=
-  for file in "$2"/*.wal; do if [ -e "$file" ]; then wal=$file; break; fi; done
+  # Half-way to a place of its own it is inside still.
+  for file in "$2"/*.wal "$1"/member/wal/*.wal; do if [ -e "$file" ]; then wal=$file; break; fi; done
   if [ -n "$wal" ]; then
     printf 'wal\t%s\n' "$(head -c 512 -- "$wal" 2>/dev/null | base64 -w0)"
   elif [ -e "$1/member" ]; then
@@ -290,6 +299,7 @@ q_packages() {
   fi
 }
 printf 'clock\t%s\n' "$(date +%s%3N)"
+printf 'boot\t%s\n' "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
 printf 'uid\t%s\n' "$(id -u)"
 printf 'arch\t%s\n' "$(uname -s) $(uname -m)"
 if [ -d /run/systemd/system ]; then printf 'systemd\t1\n'; fi

@@ -84,6 +84,8 @@ pub struct HostFacts {
     pub marker: MarkerState,
     /// The file system of the data directory, or of its nearest existing parent.
     pub filesystem: FilesystemFact,
+    /// What tells one boot of one machine from all others, also where a machine was copied.
+    pub boot: String,
     /// Host's clock minus the operator's, in milliseconds (± the round trip).
     pub clock_offset_ms: i64,
     /// Listeners on the ports of the member.

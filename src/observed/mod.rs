@@ -112,10 +112,11 @@ impl Observed {
     /// Whether a host that only markers know is one of the others, under a former name or address.
     pub fn is_alias(&self, name: &str, state: &HostState) -> bool {
         match state {
-            // No two hosts bear the same marker, for it names its node.
+            // No two hosts bear the same marker, for it names its node, unless one is a copy of the other.
             HostState::Known(facts) => facts.marker.get().is_some_and(|marker| {
-                self.known()
-                    .any(|(_, other)| other.marker.get() == Some(marker))
+                self.known().any(|(_, other)| {
+                    other.marker.get() == Some(marker) && other.boot == facts.boot
+                })
             }),
             // Nobody is at the former address any more, and the member is at the new one with its data.
             HostState::Unknown(_) => name

@@ -82,7 +82,9 @@ pub fn check(actions: &[Action]) -> Result<(), Vec<String>> {
             }
         }
         // Q1: a restart keeps a quorum, unless the operator said that it need not.
-        if let ActionKind::Restart(restart) = &action.kind {
+        if let ActionKind::Restart(restart) = &action.kind
+            && !restart.is_down
+        {
             match action.margin {
                 None => faults.push(format!("{} has no margin", action.id)),
                 Some(margin)

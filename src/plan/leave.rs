@@ -47,9 +47,12 @@ pub(super) fn leaving(inputs: &Inputs<'_>, view: &ClusterView, generation: &Gene
                     let mut members = view.members.iter();
                     members.find(|member| member.peer_urls.contains(url))
                 });
+                let listed = |id: &MemberId| view.member(*id).is_some();
+                let marked = marker.member_id.or(by_url.map(|member| member.id));
                 let member = match &facts.data {
-                    DataDir::Wal(wal) => Some(wal.member_id),
-                    _ => marker.member_id.or(by_url.map(|member| member.id)),
+                    // Another disk may be mounted: as long as either is a member, it is not touched.
+                    DataDir::Wal(wal) => marked.filter(listed).or(Some(wal.member_id)),
+                    _ => marked,
                 };
                 leaving.hosts.insert(name.clone(), member);
             }

@@ -18,6 +18,7 @@ use crate::etcd::id::MemberId;
 use crate::etcd::wal::WalIdentity;
 use crate::observed::HostFacts;
 use crate::observed::etcd::{ClusterView, EtcdState};
+use crate::observed::host::FileFact;
 use crate::observed::marker::Phase;
 use crate::safety;
 
@@ -243,6 +244,7 @@ pub(super) fn converge(
             } else {
                 binaries(host)
             },
+            is_settled: up && runs_what_is_there(host, &switched),
             is_down: !up,
             // What is down takes nothing away.
             allow_downtime: !up
@@ -277,6 +279,19 @@ pub(super) fn converge(
     let needs = before.clone();
     add.action("record", kind, needs, vec![]);
     true
+}
+
+/// Whether the process was started with what lies on the disk now: what was kept before that is of the past.
+fn runs_what_is_there(host: &Host<'_>, switched: &[FileDifference]) -> bool {
+    let Some(started_at) = host.facts.unit.started_at else {
+        return false;
+    };
+    switched.iter().all(|file| {
+        let there = host.facts.files.get(&file.write.path);
+        there
+            .and_then(FileFact::file)
+            .is_none_or(|stat| stat.changed_at <= started_at)
+    })
 }
 
 fn peer_urls(readdress: &Readdress) -> Change {

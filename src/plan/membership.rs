@@ -201,13 +201,10 @@ impl<'a> Listing<'a> {
         for node in &inputs.desired.nodes {
             let url = runtime::peer_url(inputs.desired, node);
             listing.nodes.insert(url, &node.name);
-            let data = inputs.observed.facts(&node.name).map(|facts| &facts.data);
-            if let Some(DataDir::Wal(wal)) = data {
-                listing
-                    .holders
-                    .entry(wal.member_id)
-                    .or_default()
-                    .push(&node.name);
+        }
+        for (name, facts) in inputs.observed.known() {
+            if let DataDir::Wal(wal) = &facts.data {
+                listing.holders.entry(wal.member_id).or_default().push(name);
             }
         }
         listing

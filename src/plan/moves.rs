@@ -48,40 +48,40 @@ pub(super) fn taken_ports(host: &Host<'_>) -> Vec<Blocked> {
     host.taken_ports()
 }
 
-/// Directories of the data in the order in which they move. A WAL that was inside the data directory leaves it first, and
-/// one that goes inside comes last: wherever a run is cut off, the WAL is in its old or its new place.
+/// Directories of the data in the order in which they move. The WAL comes last: without it the unit does not start, so
+/// that no member comes up on half of its data when a run is cut off.
 pub(super) fn directories(host: &Host<'_>, now: OffsetDateTime) -> Vec<Move> {
-    let Some(marker) = host.facts.marker.get() else {
+    let facts = host.facts;
+    let Some(marker) = facts.marker.get() else {
         return vec![];
     };
     let layout = &host.layout;
-    let is_there = host
-        .facts
-        .unit
-        .environment
-        .as_ref()
-        .is_some_and(|environment| layout.runs_in_its_directories(environment));
-    if is_there {
+    let running = facts.unit.environment.as_ref();
+    if running.is_some_and(|environment| layout.runs_in_its_directories(environment)) {
         return vec![];
     }
+    // What runs knows better where its data is than a marker that an interrupted run left.
+    let (data_dir, wal_dir) = running
+        .and_then(runtime::directories_in)
+        .unwrap_or_else(|| (marker.data_dir.clone(), marker.wal_dir.clone()));
     let stamp = stamp(now);
     let step = |from: String, to: String| {
         (from != to).then(|| Move {
             from,
             to,
             stamp: stamp.clone(),
+            back: false,
         })
     };
-    let old_member = runtime::member_in(&marker.data_dir);
-    let old_wal = runtime::wal_files_in(&marker.data_dir, marker.wal_dir.as_deref());
-    let member = step(old_member, layout.member_dir());
-    let wal = match (&marker.wal_dir, &layout.wal_dir) {
+    let member = step(runtime::member_in(&data_dir), layout.member_dir());
+    let wal = match (&wal_dir, &layout.wal_dir) {
         (None, None) => None,
-        _ => step(old_wal, layout.wal_files_dir()),
+        // By then it has come along.
+        (None, Some(_)) => step(
+            format!("{}/wal", layout.member_dir()),
+            layout.wal_files_dir(),
+        ),
+        (Some(old), _) => step(runtime::wal_in(old), layout.wal_files_dir()),
     };
-    if marker.wal_dir.is_none() {
-        wal.into_iter().chain(member).collect()
-    } else {
-        member.into_iter().chain(wal).collect()
-    }
+    member.into_iter().chain(wal).collect()
 }

@@ -7,7 +7,7 @@ use super::host::{Differences, FileDifference, Host};
 use super::member::First;
 use super::steps::Changes;
 use crate::action::restart::Restart;
-use crate::action::{Action, ActionId, ActionKind, Margin};
+use crate::action::{Action, ActionId, ActionKind, Margin, Precondition};
 use crate::etcd::id::MemberId;
 use crate::observed::etcd::ClusterView;
 use crate::observed::host::FileFact;
@@ -179,6 +179,9 @@ impl First {
         let mut refused = Vec::new();
         for action in draft.actions.iter_mut().filter(|action| self.mends(action)) {
             action.needs.extend(starts.iter().cloned());
+            if action.kind.as_kind().precondition() == Precondition::None {
+                continue;
+            }
             let Some(restart) = restart_of(action) else {
                 continue;
             };

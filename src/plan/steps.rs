@@ -301,9 +301,11 @@ impl Steps<'_> {
             self.snapshot = Some(snapshot);
         }
         let started = !leaver.name.contains("://");
+        let of_node = ActionId::of_node(&leaver.name, "remove");
         let id = self.push(Action {
-            id: if started {
-                ActionId::of_node(&leaver.name, "remove")
+            // A node that moved twice may have left two members of its name behind.
+            id: if started && !self.changes.steps.contains(&of_node) {
+                of_node
             } else {
                 ActionId(format!("member.{}.remove", leaver.member))
             },

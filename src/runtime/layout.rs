@@ -105,6 +105,14 @@ pub fn member_in(data_dir: &str) -> String {
     format!("{data_dir}/member")
 }
 
+/// Data directory and separate directory for the WAL of a process with these variables.
+pub fn directories_in(environment: &BTreeMap<String, String>) -> Option<(String, Option<String>)> {
+    let data_dir = environment.get("ETCD_DATA_DIR")?.clone();
+    let wal = environment.get("ETCD_WAL_DIR");
+    let wal_dir = wal.map(|wal| wal.strip_suffix("/wal").unwrap_or(wal).to_owned());
+    Some((data_dir, wal_dir))
+}
+
 /// Directory that holds `*.wal`.
 pub fn wal_files_in(data_dir: &str, wal_dir: Option<&str>) -> String {
     match wal_dir {

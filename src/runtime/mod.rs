@@ -5,7 +5,8 @@ mod layout;
 mod systemd;
 
 pub use layout::{
-    Content, Directory, FileWrite, Layout, Profile, StartDropIn, member_in, wal_files_in, wal_in,
+    Content, Directory, FileWrite, Layout, Profile, StartDropIn, directories_in, member_in,
+    wal_files_in, wal_in,
 };
 
 use crate::desired::model::{Desired, Node, RuntimeKind};

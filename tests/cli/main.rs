@@ -318,6 +318,7 @@ fn a_run_that_is_refused_says_so_in_its_stream_and_log() {
             free: 1 << 40,
             ..FilesystemFact::default()
         },
+        boot: String::new(),
         clock_offset_ms: 0,
         listeners: vec![],
         etcd: EtcdState::Silent,

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::harness::{Scene, blocked, eventually};
 use super::writing::while_writing;
+use quorate_lab::Cut;
 
 #[test]
 fn a_change_of_settings_rolls_the_members() {
@@ -131,6 +132,35 @@ fn a_change_that_a_member_does_not_survive_is_put_back() {
             .any(|(node, reason)| node == "etcd-2" && reason.contains("12380")),
         "{run}"
     );
+}
+
+/// A member that nobody can dial looks healthy over the links that it opens itself: with a second one of that kind the
+/// quorum would be gone.
+#[test]
+fn an_address_that_the_others_cannot_dial_is_put_back() {
+    let Some(mut scene) = Scene::up("undialable", 3) else {
+        return;
+    };
+    scene.apply();
+    for host in scene.named() {
+        host.partition(&Cut::Ports(vec![13_380])).unwrap();
+        let edit = scene.edits.entry(host.name).or_default();
+        edit.lines.push("peer_port = 13380".into());
+    }
+    let before = scene.processes();
+    while_writing(&scene, "/undialable/", || {
+        scene
+            .run(&["apply", "--auto-approve"])
+            .exits(1)
+            .says("every member has to reach every other");
+    });
+    let after = scene.processes();
+    let touched = before.iter().zip(&after).filter(|(old, new)| old != new);
+    assert_eq!(touched.count(), 1, "one member was tried: {after:?}");
+    let members = scene.etcdctl(scene.hosts(), &["member", "list"]);
+    assert!(!members.contains(":13380"), "{members}");
+    scene.edits.clear();
+    scene.run(&["status"]).exits(0);
 }
 
 #[test]

@@ -217,6 +217,7 @@ impl World {
                     uuid: None,
                     free: 10 << 30,
                 },
+                boot: String::new(),
                 clock_offset_ms: 0,
                 listeners: vec![],
                 etcd: EtcdState::Silent,

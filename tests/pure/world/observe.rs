@@ -158,6 +158,7 @@ impl World {
                 free: 1 << 40,
                 ..FilesystemFact::default()
             },
+            boot: String::new(),
             clock_offset_ms: 0,
             listeners: vec![],
             etcd: self.etcd(name),

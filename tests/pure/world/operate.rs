@@ -141,7 +141,7 @@ impl World {
                     }
                 }
             }
-            Operation::DropPrevious(paths) => {
+            Operation::DropPrevious(paths) | Operation::DropKept(paths) => {
                 for path in paths {
                     host.files.remove(&previous(path));
                 }
@@ -183,6 +183,7 @@ impl World {
             | Operation::Upload { .. }
             | Operation::GiveToRoot(_)
             | Operation::Sweep(_)
+            | Operation::AwaitDialable(..)
             | Operation::Journal(_) => {}
             Operation::Unit(..) | Operation::MoveLeader(_) => unreachable!("done by `outcomes`"),
         }
