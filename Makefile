@@ -4,14 +4,14 @@
 #   CARGO             cargo
 #   CARGO_TARGET_DIR  where cargo builds, ./target by default
 #   QUORATE_LAB_CACHE where the lab keeps what it made once, /var/cache/quorate-lab by default
-#   LAB_THREADS       how many lab tests run at a time, 2 by default
+#   LAB_THREADS       how many lab tests run at a time, 3 by default: they wait more than they work
 #   QUORATE_CHAOS_SECONDS, _SEED, _FROM, _EDITS  how long `chaos` goes on, what it draws, see tests/chaos/campaign.rs
 #   QUORATE_EXPLORE_ONLY  part of the name of what `explore` searches
 #   N, HOST, NAME     hosts of `lab-up`, host of `lab-ssh`, name of the lab
 
 SHELL := /bin/bash
 CARGO ?= cargo
-LAB_THREADS ?= 2
+LAB_THREADS ?= 3
 N ?= 3
 HOST ?= 1
 NAME ?= lab
