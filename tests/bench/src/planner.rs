@@ -350,6 +350,9 @@ impl World {
         for name in ["etcd", "etcdctl", "etcdutl"] {
             let stat = FileStat {
                 mode: 0o755,
+                owner: "root".into(),
+                group: "root".into(),
+                sha256: Some(DIGEST.into()),
                 certificate: None,
                 ..self.authority.clone()
             };
