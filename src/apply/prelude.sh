@@ -127,16 +127,21 @@ q_aside() {
 # places hold what a unit could start; the copy appears whole or not at all, and the original stays beside.
 q_relocate() {
   q_moving=$1.quorate-moving
+  if mountpoint -q -- "$1"; then
+    printf '%s is a mount point and cannot be renamed: mount it at %s by hand, or leave it\n' "$1" "${1%/*}" >&2
+    return 79
+  fi
   if [ -e "$1" ]; then
     # What lies at the new place is of an earlier life.
     if [ -e "$2" ]; then q_aside "$2" "$2.quorate-$3"; fi
-    if [ "$(stat -c %d -- "$1")" = "$(stat -c %d -- "${2%/*}")" ] && ! mountpoint -q -- "$1"; then
+    if [ "$(stat -c %d -- "$1")" = "$(stat -c %d -- "${2%/*}")" ]; then
       mv -T -- "$1" "$2"
       sync -- "${1%/*}" "${2%/*}"
       return 0
     fi
     q_room "$1" "${2%/*}"
-    q_aside "$1" "$q_moving"
+    mv -T -- "$1" "$q_moving"
+    sync -- "${1%/*}"
   fi
   if [ -e "$q_moving" ]; then
     if [ ! -e "$2" ]; then

@@ -255,8 +255,8 @@ q_data() {
   printf 'df\t%s\n' "$(df -Pk -- "$at" 2>/dev/null | tail -n 1)"
   printf 'findmnt\t%s\n' "$(findmnt -n -P -o TARGET,FSTYPE,UUID -T "$at" 2>/dev/null | head -n 1)"
   wal=
-  # Half-way to a place of its own it is inside still.
-  for file in "$2"/*.wal "$1"/member/wal/*.wal; do if [ -e "$file" ]; then wal=$file; break; fi; done
+  # Half-way to a place of its own it is inside still, and half-way to another file system it is beside.
+  for file in "$2"/*.wal "$1"/member/wal/*.wal "$2".quorate-moving/*.wal "$1"/member.quorate-moving/wal/*.wal; do if [ -e "$file" ]; then wal=$file; break; fi; done
   if [ -n "$wal" ]; then
     printf 'wal\t%s\n' "$(head -c 512 -- "$wal" 2>/dev/null | base64 -w0)"
   elif [ -e "$1/member" ]; then

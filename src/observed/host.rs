@@ -253,8 +253,8 @@ pub enum DataDir {
 }
 
 impl DataDir {
-    /// What is known of a member's data while its directories change: what the former ones hold counts first, for
-    /// that is where its unit would have started it meanwhile.
+    /// What is known of a member's data while its directories change: what the former ones hold counts first, for it
+    /// leaves them only by moving.
     pub fn where_it_is(former: Self, new: Self) -> Self {
         match (&former, &new) {
             (Self::Empty, _) | (Self::NoWal, Self::Wal(_)) => new,
