@@ -59,6 +59,16 @@ pub enum Bug {
     MembersDoNotSteer,
     /// A destroy deletes data without being told to.
     DestroyPurges,
+    /// Nobody asks whether the others can dial a member at its new address.
+    AddressUnheard,
+    /// A member half-way to its new address waits for its turn.
+    HalfWayAddressWaits,
+    /// Directories move while their member runs.
+    MoveWhileRunning,
+    /// The WAL moves before the rest of the data.
+    WalFirst,
+    /// Members are removed though no snapshot was saved.
+    SnapshotUnneeded,
 }
 
 /// Whether a bug is there.

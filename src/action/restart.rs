@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Gate, Kind, Margin, Operation, Precondition, RunFacts, Stall, UnitVerb, Verb};
 use crate::etcd::id::MemberId;
 use crate::runtime::FileWrite;
+use crate::sabotage::{self, Bug};
 
 /// Restarts a running member on what it should run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,15 +161,18 @@ impl Kind for Restart {
         // From here on the others look for it where it is not yet, so this comes last.
         operations.extend(self.update(false, |readdress| &readdress.to));
         if !self.moves.is_empty() {
-            operations.push(unit(UnitVerb::StopForRestart));
+            if !sabotage::on(Bug::MoveWhileRunning) {
+                operations.push(unit(UnitVerb::StopForRestart));
+            }
             operations.extend(self.moves.iter().cloned().map(Operation::Relocate));
         }
         operations.push(unit(UnitVerb::Restart));
         operations.extend(self.update(true, |readdress| &readdress.to));
         // Status alone does not tell: a member that nobody can dial looks healthy over the links that it opens itself.
+        let asked = self.readdress.as_ref();
         operations.extend(
-            self.readdress
-                .as_ref()
+            asked
+                .filter(|_| !sabotage::on(Bug::AddressUnheard))
                 .map(|readdress| Operation::AwaitDialable(self.member, readdress.to.clone())),
         );
         operations

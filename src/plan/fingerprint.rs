@@ -1,5 +1,6 @@
 //! The facts that steer a plan. Leader, term, indexes, sizes, times and days left are not among them.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
@@ -120,6 +121,17 @@ fn host_facts(host: &HostFacts, put: &mut impl FnMut(&str, String)) {
                 ),
             },
         );
+    }
+    // Whether the process was started with what lies on the disk.
+    if let Some(started_at) = host.unit.started_at {
+        let files = host.files.iter();
+        let since = files.filter_map(|(path, file)| match file.file()?.changed_at.cmp(&started_at) {
+            Ordering::Less => None,
+            Ordering::Equal => Some(format!("{path} with it")),
+            Ordering::Greater => Some(format!("{path} after it")),
+        });
+        let since: Vec<String> = since.collect();
+        put("written since its start", since.join(", "));
     }
     put(
         "unit",

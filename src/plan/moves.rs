@@ -9,6 +9,7 @@ use crate::action::restart::{Move, Readdress};
 use crate::etcd::id::MemberId;
 use crate::observed::etcd::ClusterView;
 use crate::runtime;
+use crate::sabotage::{self, Bug};
 
 /// The change of its peer URL; `None` where the membership says what the file does, or nobody could say.
 pub(super) fn readdress(
@@ -37,6 +38,7 @@ pub(super) fn is_half_way(view: &ClusterView, host: &Host<'_>, member: MemberId)
         .member(member)
         .map(|listed| listed.peer_urls == [host.layout.peer_url.clone()]);
     matches!((listens, listed), (Some(listens), Some(listed)) if listens != listed)
+        && !sabotage::on(Bug::HalfWayAddressWaits)
 }
 
 /// Ports that a member would change to and that somebody else has.
@@ -83,5 +85,9 @@ pub(super) fn directories(host: &Host<'_>, now: OffsetDateTime) -> Vec<Move> {
         ),
         (Some(old), _) => step(runtime::wal_in(old), layout.wal_files_dir()),
     };
-    member.into_iter().chain(wal).collect()
+    let mut steps: Vec<Move> = member.into_iter().chain(wal).collect();
+    if sabotage::on(Bug::WalFirst) {
+        steps.reverse();
+    }
+    steps
 }

@@ -299,6 +299,9 @@ impl Steps<'_> {
                 margin: None,
             });
             self.snapshot = Some(snapshot);
+            if sabotage::on(Bug::SnapshotUnneeded) {
+                self.before.clear();
+            }
         }
         let started = !leaver.name.contains("://");
         let of_node = ActionId::of_node(&leaver.name, "remove");

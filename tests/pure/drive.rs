@@ -1,5 +1,8 @@
 //! Drives the real planner and scheduler against the model, one choice after the other.
 
+// Each user needs another part of it.
+#![allow(dead_code)]
+
 use std::path::Path;
 
 use quorate::action::{ActionId, Operation};
@@ -11,8 +14,13 @@ use time::OffsetDateTime;
 use crate::world::World;
 
 pub fn desired(nodes: usize) -> Desired {
-    let mut text = String::from(
-        "schema = 1\n[cluster]\nname = \"demo\"\ntoken = \"demo\"\n[etcd]\nversion = \"3.5.16\"\n[etcd.install]\nmethod = \"archive\"\narchive = \"etcd.tar.gz\"\n",
+    desired_at("3.5.16", nodes)
+}
+
+/// A file for a release and that many nodes.
+pub fn desired_at(release: &str, nodes: usize) -> Desired {
+    let mut text = format!(
+        "schema = 1\n[cluster]\nname = \"demo\"\ntoken = \"demo\"\n[etcd]\nversion = \"{release}\"\n[etcd.install]\nmethod = \"archive\"\narchive = \"etcd.tar.gz\"\n",
     );
     for number in 1..=nodes {
         text.push_str(&format!(

@@ -9,7 +9,7 @@ use super::scenarios;
 use super::search::Reached;
 
 /// Each bug, and where it shows: a scenario and what goes wrong in it.
-const BUGS: [(Bug, &str, &str); 26] = [
+const BUGS: [(Bug, &str, &str); 31] = [
     (
         Bug::RestartWithoutMargin,
         "change of settings of 3",
@@ -120,6 +120,31 @@ const BUGS: [(Bug, &str, &str); 26] = [
         "member or host dies",
     ),
     (Bug::DestroyPurges, "destroy of 3", "operator dies"),
+    (
+        Bug::AddressUnheard,
+        "another peer port for 3, one of which a firewall closes",
+        "operator dies",
+    ),
+    (
+        Bug::HalfWayAddressWaits,
+        "another peer port for 3",
+        "operator dies",
+    ),
+    (
+        Bug::MoveWhileRunning,
+        "another data directory for 3",
+        "operator dies",
+    ),
+    (
+        Bug::WalFirst,
+        "another port and directories for 3, one of them dead",
+        "member or host dies",
+    ),
+    (
+        Bug::SnapshotUnneeded,
+        "shrink from 3 to 2",
+        "operation fails",
+    ),
 ];
 
 #[test]

@@ -11,7 +11,7 @@ use super::search::{Reached, Search};
 use super::truth;
 
 /// Kinds of action, all of which have to be begun.
-const KINDS: [&str; 18] = [
+const KINDS: [&str; 19] = [
     "claim",
     "record",
     "prepare",
@@ -27,13 +27,15 @@ const KINDS: [&str; 18] = [
     "enable",
     "start",
     "restart",
+    "tell",
     "stop",
     "setaside",
     "clean",
 ];
 
 /// What else has to be come by.
-const OTHERS: [&str; 26] = [
+const OTHERS: [&str; 27] = [
+    "end: snapshot: failed",
     "end: add: refused",
     "end: promote: refused",
     "end: remove: refused",

@@ -13,7 +13,7 @@ use super::search::Search;
 use super::session::Session;
 use crate::model::host::{Data, Run};
 use crate::model::raft::{Link, Raft};
-use crate::world::World;
+use crate::world::{Places, World};
 
 pub const QUORUM: &str = "a cluster that has a quorum does not lose it by us";
 pub const EMPTY_VOTER: &str = "no empty or amnesiac member comes up as a voter";
@@ -29,10 +29,11 @@ pub const LOCK: &str = "two operators never act at once";
 pub const TRUE: &str = "what is blocked is blocked for a reason that is true";
 pub const CONVERGES: &str = "every run converges";
 pub const EMPTY: &str = "a plan after convergence is empty";
+pub const SNAPSHOT: &str = "nobody is removed before a snapshot is saved";
 pub const STALE: &str = "what steers a plan is in its fingerprint";
 
 /// All of them.
-pub const ALL: [&str; 14] = [
+pub const ALL: [&str; 15] = [
     QUORUM,
     EMPTY_VOTER,
     ONE_CLUSTER,
@@ -46,6 +47,7 @@ pub const ALL: [&str; 14] = [
     TRUE,
     CONVERGES,
     EMPTY,
+    SNAPSHOT,
     STALE,
 ];
 
@@ -127,6 +129,12 @@ pub fn operation(
     if matches!(operation, Operation::PurgeData(_)) && !told {
         return Some(Broken::new(DATA, what()));
     }
+    if let Operation::Relocate(_) = operation
+        && before.is_running(node)
+        && before.hosts[node].places != after.hosts[node].places
+    {
+        return Some(Broken::new(DATA, what()));
+    }
     if let (Some(now), Some(then)) = (after.etcd.hosts.get(node), before.etcd.hosts.get(node)) {
         // Who comes up without data has been told to, by a bootstrap, or is a learner.
         let blank = matches!(then.seen(), Data::Absent | Data::NoWal);
@@ -170,7 +178,14 @@ fn quorum(
     stale: bool,
     what: impl Fn() -> String,
 ) -> Option<Broken> {
-    if search.goal.is_destroy() || stale {
+    let accepted = matches!(
+        search.goal,
+        Goal::Converge {
+            allow_downtime: true,
+            ..
+        }
+    );
+    if search.goal.is_destroy() || accepted || stale {
         return None;
     }
     before.etcd.rafts.iter().find_map(|(cluster, raft)| {
@@ -258,6 +273,12 @@ pub fn command(
     let Precondition::MayChange(change) = precondition else {
         return None;
     };
+    if let MembershipChange::Remove(id) = change
+        && tip.is_voter(id)
+        && !session.has_snapshot()
+    {
+        return Some(Broken::new(SNAPSHOT, what()));
+    }
     changes(world, raft, session, &change)
         .map(|why| Broken::new(SETTLED, format!("{}: {why}", action.id)))
 }
@@ -278,6 +299,17 @@ pub fn done(world: &World, action: &Action) -> Option<Broken> {
             .any(|(id, line)| line.url == peer_url && !(voter && line.learner) && well(id)),
         Gate::Removed(id) => !tip.members.contains_key(&id),
     };
+    // Whom nobody can dial looks well all the same.
+    let told = match &action.kind {
+        ActionKind::Restart(restart) => restart.readdress.as_ref().map(|_| restart.member),
+        ActionKind::Tell(tell) => Some(tell.member),
+        _ => None,
+    };
+    let reached = |id: MemberId| {
+        let line = tip.members.get(&id);
+        line.is_some_and(|line| world.is_dialable(id, std::slice::from_ref(&line.url)))
+    };
+    let passed = passed && told.is_none_or(reached);
     (!passed).then(|| Broken::new(GATE, format!("{} is not done", action.id)))
 }
 
@@ -366,6 +398,9 @@ pub fn converged(search: &Search, world: &World) -> Option<Broken> {
             if machine.files.keys().any(lifted) {
                 return broken(format!("{name} keeps a drop-in"));
             }
+            if world.hosts[name].places != Some(Places::wanted(world.layout(name))) {
+                return broken(format!("the data of {name} is elsewhere"));
+            }
         } else if world.is_running(name)
             || (!disturbed
                 && (machine.files.contains_key(marker::PATH)
@@ -379,6 +414,13 @@ pub fn converged(search: &Search, world: &World) -> Option<Broken> {
     }
     let (_, raft) = main_raft(world)?;
     let tip = raft.tip();
+    let lost = tip
+        .members
+        .iter()
+        .find(|(id, line)| !world.is_dialable(**id, std::slice::from_ref(&line.url)));
+    if let Some((id, line)) = lost {
+        return broken(format!("{id} is not at {}", line.url));
+    }
     let voters = tip.voters().count();
     if voters != named.len() || tip.members.len() != voters {
         return broken(format!(

@@ -6,15 +6,27 @@ use std::sync::Mutex;
 use quorate::etcd::id::MemberId;
 use quorate::plan::Goal;
 
-use super::search::{Budget, Reached, Search};
-use crate::drive::{CONVERGE, desired, plan_for, run};
+use super::search::{Budget, Pace, Reached, Search};
+use crate::drive::{CONVERGE, desired_at, plan_for, run};
 use crate::model::host::Data;
 use crate::model::membership::Entry;
 use crate::world::World;
 
+/// The release where it makes no difference.
+const RELEASE: &str = "3.5.16";
+
+/// Hosts with nothing on them.
+fn blank(hosts: usize) -> World {
+    World::new(desired_at(RELEASE, hosts))
+}
+
 /// A cluster of the first so many of some hosts, under a file that names only them.
 fn living(hosts: usize, nodes: usize) -> World {
-    let mut world = World::new(desired(hosts));
+    living_at(RELEASE, hosts, nodes)
+}
+
+fn living_at(release: &str, hosts: usize, nodes: usize) -> World {
+    let mut world = World::new(desired_at(release, hosts));
     world.name_first(nodes);
     let plan = plan_for(&world, CONVERGE, "n");
     assert!(plan.blocked.is_empty(), "{:?}", plan.blocked);
@@ -24,8 +36,36 @@ fn living(hosts: usize, nodes: usize) -> World {
 
 /// The same, and then the file names another number of them.
 fn edited(hosts: usize, nodes: usize, wanted: usize) -> World {
-    let mut world = living(hosts, nodes);
+    edited_at(RELEASE, hosts, nodes, wanted)
+}
+
+fn edited_at(release: &str, hosts: usize, nodes: usize, wanted: usize) -> World {
+    let mut world = living_at(release, hosts, nodes);
     world.name_first(wanted);
+    world
+}
+
+/// Another port for the peers of each.
+fn readdressed(mut world: World) -> World {
+    for node in &mut world.desired_mut().nodes {
+        node.peer_port = 2390;
+    }
+    world
+}
+
+/// Another data directory for each.
+fn moved(mut world: World) -> World {
+    for node in &mut world.desired_mut().nodes {
+        node.data_dir = "/srv/etcd".into();
+    }
+    world
+}
+
+/// A directory of its own for each WAL.
+fn wal_apart(mut world: World) -> World {
+    for node in &mut world.desired_mut().nodes {
+        node.wal_dir = Some("/srv/wal".into());
+    }
     world
 }
 
@@ -67,6 +107,13 @@ fn replace(name: &str) -> Goal {
     }
 }
 
+fn downtime() -> Goal {
+    Goal::Converge {
+        allow_downtime: true,
+        replace: vec![],
+    }
+}
+
 const NONE: Budget = Budget {
     crashes: 0,
     faults: 0,
@@ -91,7 +138,9 @@ struct Scenario {
     world: fn() -> World,
     goal: fn() -> Goal,
     gone: &'static [&'static str],
-    coarse: bool,
+    pace: Pace,
+    /// Whether any two anomalies come together.
+    pairs: bool,
     may_block: bool,
     budgets: &'static [(&'static str, Budget)],
 }
@@ -114,7 +163,8 @@ const DEFAULT: Scenario = Scenario {
     world: || living(3, 3),
     goal: converge,
     gone: &[],
-    coarse: false,
+    pace: Pace::Events,
+    pairs: false,
     may_block: false,
     budgets: EACH,
 };
@@ -122,8 +172,8 @@ const DEFAULT: Scenario = Scenario {
 const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "bootstrap of 3",
-        world: || World::new(desired(3)),
-        coarse: true,
+        world: || blank(3),
+        pace: Pace::Rests,
         ..DEFAULT
     },
     Scenario {
@@ -143,7 +193,7 @@ const SCENARIOS: &[Scenario] = &[
             world.kill("etcd-3");
             world
         },
-        coarse: true,
+        pace: Pace::Rests,
         ..DEFAULT
     },
     Scenario {
@@ -159,13 +209,14 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "growth from 1 to 3",
         world: || edited(3, 1, 3),
-        coarse: true,
+        pace: Pace::Rests,
         ..DEFAULT
     },
     Scenario {
         name: "growth from 3 to 5",
         world: || edited(5, 3, 5),
-        coarse: true,
+        pace: Pace::RestsOneWay,
+        pairs: true,
         ..DEFAULT
     },
     Scenario {
@@ -176,13 +227,14 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "shrink from 3 to 1",
         world: || edited(3, 3, 1),
-        coarse: true,
+        pace: Pace::Rests,
         ..DEFAULT
     },
     Scenario {
         name: "shrink from 5 to 3",
         world: || edited(5, 5, 3),
-        coarse: true,
+        pace: Pace::RestsOneWay,
+        pairs: true,
         ..DEFAULT
     },
     Scenario {
@@ -195,9 +247,34 @@ const SCENARIOS: &[Scenario] = &[
         ..DEFAULT
     },
     Scenario {
+        name: "change of settings of 5",
+        world: || changed(living(5, 5)),
+        pace: Pace::RestsOneWay,
+        pairs: true,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "replacement of a rebuilt host of 5",
+        world: || {
+            let mut world = living(5, 5);
+            world.rebuild("etcd-2");
+            world
+        },
+        pace: Pace::RestsOneWay,
+        pairs: true,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "another peer port for 5",
+        world: || readdressed(living(5, 5)),
+        pace: Pace::RestsOneWay,
+        pairs: true,
+        ..DEFAULT
+    },
+    Scenario {
         name: "--replace of one of 3",
         goal: || replace("etcd-2"),
-        coarse: true,
+        pace: Pace::Rests,
         ..DEFAULT
     },
     Scenario {
@@ -221,7 +298,7 @@ const SCENARIOS: &[Scenario] = &[
         },
         gone: &["etcd-3"],
         may_block: true,
-        coarse: true,
+        pace: Pace::Rests,
         ..DEFAULT
     },
     Scenario {
@@ -231,7 +308,7 @@ const SCENARIOS: &[Scenario] = &[
             world.hosts.get_mut("etcd-2").expect("a host").enabled = false;
             world
         },
-        coarse: true,
+        pace: Pace::Rests,
         budgets: &[("operator dies", CRASH)],
         ..DEFAULT
     },
@@ -239,7 +316,7 @@ const SCENARIOS: &[Scenario] = &[
         name: "damaged data of one of 3",
         world: damaged,
         may_block: true,
-        coarse: true,
+        pace: Pace::Rests,
         budgets: &[("operator dies", CRASH)],
         ..DEFAULT
     },
@@ -247,7 +324,7 @@ const SCENARIOS: &[Scenario] = &[
         name: "--replace of damaged data",
         world: damaged,
         goal: || replace("etcd-2"),
-        coarse: true,
+        pace: Pace::Rests,
         ..DEFAULT
     },
     Scenario {
@@ -258,7 +335,7 @@ const SCENARIOS: &[Scenario] = &[
             world
         },
         may_block: true,
-        coarse: true,
+        pace: Pace::Rests,
         budgets: &[("operator dies", CRASH)],
         ..DEFAULT
     },
@@ -274,15 +351,95 @@ const SCENARIOS: &[Scenario] = &[
             world
         },
         may_block: true,
-        coarse: true,
+        pace: Pace::Rests,
         budgets: &[("operator dies", CRASH)],
         ..DEFAULT
     },
     Scenario {
         name: "a member bears the name of one that leaves",
         world: namesakes,
-        coarse: true,
+        pace: Pace::Rests,
         budgets: &[("operator dies", CRASH)],
+        ..DEFAULT
+    },
+    Scenario {
+        name: "another peer port for 3",
+        world: || readdressed(living(3, 3)),
+        ..DEFAULT
+    },
+    Scenario {
+        name: "another peer port for 2",
+        world: || readdressed(living(2, 2)),
+        goal: downtime,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "another data directory for 3",
+        world: || moved(living(3, 3)),
+        ..DEFAULT
+    },
+    Scenario {
+        name: "directories of their own for the WALs of 3",
+        world: || wal_apart(living(3, 3)),
+        pace: Pace::Rests,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "another peer port for 3, one of which a firewall closes",
+        world: || {
+            let mut world = readdressed(living(3, 3));
+            let url = world.layout("etcd-2").peer_url.clone();
+            world.etcd.host("etcd-2").closed = Some(url);
+            world
+        },
+        pace: Pace::Rests,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "another peer port for 3, which firewalls close",
+        world: || {
+            let mut world = readdressed(living(3, 3));
+            for name in ["etcd-1", "etcd-2", "etcd-3"] {
+                let url = world.layout(name).peer_url.clone();
+                world.etcd.host(name).closed = Some(url);
+            }
+            world
+        },
+        pace: Pace::RestsOneWay,
+        pairs: true,
+        budgets: &[("operator dies", CRASH), ("operation fails", FAILURE)],
+        ..DEFAULT
+    },
+    Scenario {
+        name: "another port and directories for 3, one of them dead",
+        world: || {
+            let mut world = readdressed(wal_apart(moved(living(3, 3))));
+            world.kill("etcd-2");
+            world
+        },
+        pace: Pace::Rests,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "growth from 1 to 2, 3.4.23",
+        world: || edited_at("3.4.23", 2, 1, 2),
+        ..DEFAULT
+    },
+    Scenario {
+        name: "growth from 1 to 3, 3.6.16",
+        world: || edited_at("3.6.16", 3, 1, 3),
+        pace: Pace::Rests,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "shrink from 3 to 2, 3.4.23",
+        world: || edited_at("3.4.23", 3, 3, 2),
+        ..DEFAULT
+    },
+    Scenario {
+        name: "destroy of 3 with its data",
+        goal: || Goal::Destroy { purge_data: true },
+        budgets: &[("operator dies", CRASH), ("operation fails", FAILURE)],
         ..DEFAULT
     },
     Scenario {
@@ -308,11 +465,14 @@ pub fn is_deep() -> bool {
 /// Everything that is searched, by scenario and what may go wrong.
 pub fn all(reached: &Reached) -> Vec<Search> {
     let with = |scenario: &'static Scenario| {
-        scenario.budgets.iter().map(|(anomaly, budget)| {
-            let mut search = scenario.search(*budget, reached);
+        let budgets = scenario.budgets().into_iter();
+        budgets.map(|(anomaly, budget)| {
+            let mut search = scenario.search(budget, reached);
             search.anomaly = anomaly;
             // Two runs beside each other and every election beside them take minutes.
-            search.coarse |= budget.locks > 0 && !is_deep();
+            if budget.locks > 0 && !is_deep() {
+                search.pace = search.pace.max(Pace::Rests);
+            }
             // A disk that comes back to a host on which another member has begun hides that one's data.
             let replaces =
                 matches!(&search.goal, Goal::Converge { replace, .. } if !replace.is_empty());
@@ -324,10 +484,25 @@ pub fn all(reached: &Reached) -> Vec<Search> {
 }
 
 impl Scenario {
+    /// What may go wrong, in words.
+    fn budgets(&self) -> Vec<(String, Budget)> {
+        let one = self.budgets.iter();
+        let mut all: Vec<(String, Budget)> = one
+            .map(|(name, budget)| ((*name).to_owned(), *budget))
+            .collect();
+        for (at, (first, budget)) in self.budgets.iter().enumerate().filter(|_| self.pairs) {
+            let pairs = self.budgets[at..].iter();
+            all.extend(pairs.map(|(second, other)| {
+                (format!("{first} and {second}"), budget.and(*other))
+            }));
+        }
+        all
+    }
+
     fn search(&self, budget: Budget, reached: &Reached) -> Search {
         Search {
             name: self.name,
-            anomaly: "",
+            anomaly: String::new(),
             world: (self.world)(),
             goal: (self.goal)(),
             budget,
@@ -336,7 +511,7 @@ impl Scenario {
                 .iter()
                 .map(|name| (*name).to_owned())
                 .collect::<BTreeSet<_>>(),
-            coarse: self.coarse,
+            pace: self.pace,
             may_block: self.may_block,
             reached: reached.clone(),
             plans: Mutex::default(),

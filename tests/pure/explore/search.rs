@@ -38,6 +38,17 @@ impl Reached {
     }
 }
 
+/// What etcd does by itself between two steps.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Pace {
+    /// Anything, one event at a time.
+    Events,
+    /// It comes to rest, in every way in which it can.
+    Rests,
+    /// It comes to rest in one of these ways.
+    RestsOneWay,
+}
+
 /// What may still happen to us.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Budget {
@@ -56,6 +67,18 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// Both.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            crashes: self.crashes + other.crashes,
+            faults: self.faults + other.faults,
+            delays: self.delays + other.delays,
+            failures: self.failures + other.failures,
+            mounts: self.mounts + other.mounts,
+            locks: self.locks + other.locks,
+        }
+    }
+
     fn all(&self) -> u8 {
         self.crashes + self.faults + self.delays + self.failures + self.mounts + self.locks
     }
@@ -100,6 +123,8 @@ pub enum Step {
     Tell,
     /// Something happens in etcd by itself; the number chooses between outcomes.
     Etcd(Event, usize),
+    /// It comes to rest; the number chooses between ways.
+    Rest(usize),
     /// systemd starts what died.
     Revive(String),
     Write(Entry),
@@ -120,14 +145,13 @@ impl fmt::Display for Step {
 pub struct Search {
     pub name: &'static str,
     /// What may go wrong, in words.
-    pub anomaly: &'static str,
+    pub anomaly: String,
     pub world: World,
     pub goal: Goal,
     pub budget: Budget,
     /// Hosts that never come back.
     pub gone: BTreeSet<String>,
-    /// Whether etcd comes to rest after each step, in one of the ways in which it can.
-    pub coarse: bool,
+    pub pace: Pace,
     /// Whether there may be something that cannot be done at all.
     pub may_block: bool,
     pub reached: Reached,
@@ -158,6 +182,11 @@ impl Model for Search {
     fn actions(&self, state: &State, steps: &mut Vec<Step>) {
         self.sabotage();
         if state.broken.is_some() {
+            return;
+        }
+        if self.pace != Pace::Events && !state.rests() {
+            let ways = state.world.etcd.quiescent().len();
+            steps.extend((0..ways).map(Step::Rest));
             return;
         }
         let free = match &state.phase {
@@ -204,6 +233,10 @@ impl Model for Search {
                 if next.is_hurt(self) {
                     next.phase = Phase::Idle(false);
                 }
+                if next.is_closed() {
+                    // As often as somebody tries before.
+                    next.runs = 0;
+                }
                 next.heal(self);
                 self.plan(&mut next, true);
             }
@@ -248,6 +281,9 @@ impl Model for Search {
             Step::Etcd(event, choice) => {
                 next.world.etcd = next.world.etcd.after(&event).swap_remove(choice);
             }
+            Step::Rest(way) => {
+                next.world.etcd = next.world.etcd.quiescent().swap_remove(way);
+            }
             Step::Revive(host) => next.world.start_unit(&host),
             Step::Write(entry) => {
                 for raft in next.world.etcd.rafts.values_mut() {
@@ -279,7 +315,7 @@ impl Model for Search {
             }
             Step::PowerOn(host) => next.world.power_on(&host),
         }
-        next.publish(self.coarse);
+        next.publish(self.pace);
         next.world = next.world.canonical();
         let broken = rules::always(&next.world);
         next.broken = next.broken.take().or(broken);
@@ -309,7 +345,7 @@ impl Search {
     fn elsewhere(&self, state: &State, steps: &mut Vec<Step>) {
         let world = &state.world;
         for event in world.etcd.events() {
-            if self.coarse && !matches!(event, Event::Settle(_)) {
+            if self.pace != Pace::Events && !matches!(event, Event::Settle(_)) {
                 continue;
             }
             for choice in 0..world.etcd.after(&event).len() {
@@ -337,7 +373,7 @@ impl Search {
                 steps.push(Step::LoseMount(name.clone()));
             }
         }
-        if !self.coarse && world.etcd.rafts.values().any(|raft| raft.is_quorate()) {
+        if self.pace == Pace::Events && world.etcd.rafts.values().any(|raft| raft.is_quorate()) {
             steps.push(Step::Write(Entry::Write));
             steps.push(Step::Write(Entry::Burst));
         }

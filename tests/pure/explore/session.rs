@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
-use quorate::action::{Action, ActionId, Operation, Precondition, RunFacts, UnitVerb};
+use quorate::action::{Action, ActionId, ActionKind, Operation, Precondition, RunFacts, UnitVerb};
 use quorate::observed::etcd::Member;
 use quorate::plan::Plan;
 use quorate::schedule::{Command, Event, JOIN_DEADLINE_MS, Outcome, Scheduler};
@@ -132,6 +132,8 @@ fn touches_member(operation: &Operation) -> bool {
         Operation::MoveLeader(_)
         | Operation::MoveAside { .. }
         | Operation::PurgeData(_)
+        | Operation::Relocate(_)
+        | Operation::AwaitDialable(..)
         | Operation::AwaitWal { .. } => true,
         other => is_call(other),
     }
@@ -139,15 +141,22 @@ fn touches_member(operation: &Operation) -> bool {
 
 /// Whether an operation is no part of a script.
 fn is_apart(operation: &Operation) -> bool {
-    matches!(operation, Operation::MoveLeader(_)) || is_call(operation)
+    matches!(
+        operation,
+        Operation::MoveLeader(_) | Operation::AwaitDialable(..)
+    ) || is_call(operation)
 }
 
 /// A restart is the two things that it is.
 fn split(operation: Operation) -> Vec<Operation> {
     match operation {
-        Operation::Unit(UnitVerb::Restart | UnitVerb::RestartAgain, unit) => vec![
-            Operation::Unit(UnitVerb::Stop, unit.clone()),
+        Operation::Unit(UnitVerb::Restart, unit) => vec![
+            Operation::Unit(UnitVerb::StopForRestart, unit.clone()),
             Operation::Unit(UnitVerb::Start, unit),
+        ],
+        Operation::Unit(UnitVerb::RestartAgain, unit) => vec![
+            Operation::Unit(UnitVerb::StopAgain, unit.clone()),
+            Operation::Unit(UnitVerb::RestartAgain, unit),
         ],
         operation => vec![operation],
     }
@@ -369,6 +378,13 @@ impl Session {
                 .or(Some(Broken::new(rules::CONVERGES, what)));
         }
         Some(session)
+    }
+
+    /// Whether a snapshot was saved in this run.
+    pub fn has_snapshot(&self) -> bool {
+        let is_snapshot =
+            |id: &ActionId| matches!(self.planned.actions[id].kind, ActionKind::Snapshot(_));
+        self.passed.iter().any(is_snapshot)
     }
 
     /// Whether an action on a member has failed so far.

@@ -41,6 +41,8 @@ pub enum Run {
 pub struct Host {
     /// Where its member listens for the others.
     pub url: String,
+    /// A peer URL of this host that a firewall keeps the others from.
+    pub closed: Option<String>,
     pub release: Release,
     pub on: bool,
     pub reach: Reach,
@@ -57,6 +59,7 @@ impl Host {
     pub fn new(url: &str, release: Release) -> Self {
         Self {
             url: url.into(),
+            closed: None,
             release,
             on: true,
             reach: Reach::Fine,
@@ -83,6 +86,11 @@ impl Host {
         } else {
             &mut self.beneath
         }
+    }
+
+    /// Whether others reach a process here at this peer URL.
+    pub fn is_at(&self, url: &str) -> bool {
+        self.url == url && self.closed.as_deref() != Some(url)
     }
 
     /// Whether other members can talk with a process here.

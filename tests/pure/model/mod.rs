@@ -125,6 +125,35 @@ impl Model {
         }
     }
 
+    /// Links follow the addresses of the membership: a member that nobody can dial keeps those that it opens itself, and
+    /// two such members have none between them. Which of two is without is then a question of luck; here both are.
+    pub fn reconnect(&mut self) {
+        for cluster in self.rafts.keys().copied().collect::<Vec<_>>() {
+            let tip = self.rafts[&cluster].tip();
+            let up = self.hosts.values().filter(|host| host.run == Run::Up);
+            let here = up
+                .filter(|host| host.is_connected())
+                .filter_map(|host| match host.seen() {
+                    Data::Wal { cluster: own, member } if own == cluster => {
+                        let line = tip.members.get(&member);
+                        Some((member, line.is_none_or(|line| host.is_at(&line.url))))
+                    }
+                    _ => None,
+                });
+            let here: Vec<(MemberId, bool)> = here.collect();
+            let alone = here.iter().filter(|(_, dialable)| !dialable).count() > 1;
+            for (member, dialable) in here {
+                let raft = self.raft(cluster);
+                let linked = raft.peers[&member].is_linked();
+                if alone && !dialable {
+                    raft.peers.get_mut(&member).expect("a disk").link = Link::Off;
+                } else if !linked {
+                    raft.link(member);
+                }
+            }
+        }
+    }
+
     /// The data is deleted, or moved aside.
     pub fn clear(&mut self, host: &str, aside: bool) {
         let host = self.host(host);

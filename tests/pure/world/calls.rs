@@ -26,6 +26,7 @@ pub fn is_call(operation: &Operation) -> bool {
         Operation::AddLearner(_)
             | Operation::Promote(_)
             | Operation::RemoveMember(_)
+            | Operation::UpdateMember(..)
             | Operation::SaveSnapshot
     )
 }
@@ -68,6 +69,9 @@ impl World {
                 None => return vec![(Attempt::Refused(format!("nobody is at {url}")), next)],
             },
             Operation::RemoveMember(id) => raft.member_remove(voter, *id),
+            Operation::UpdateMember(id, urls) => {
+                raft.member_update_peer_urls(voter, *id, &urls[0])
+            }
             _ => vec![(Ok(()), raft.clone())],
         };
         let attempt = |(result, raft): (Result<(), Refusal>, _)| {
@@ -119,6 +123,10 @@ fn is_done(operation: &Operation, members: &Membership) -> bool {
         Operation::AddLearner(url) => by_url(url).is_some(),
         Operation::Promote(url) => by_url(url).is_some_and(|line| !line.learner),
         Operation::RemoveMember(id) => !members.members.contains_key(id),
+        Operation::UpdateMember(id, urls) => {
+            let line = members.members.get(id);
+            line.is_some_and(|line| urls.contains(&line.url))
+        }
         _ => false,
     }
 }

@@ -6,8 +6,10 @@
 mod calls;
 mod observe;
 mod operate;
+mod places;
 
 pub use calls::{Attempt, is_call};
+pub use places::Places;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
@@ -56,6 +58,12 @@ pub struct Machine {
     pub held: BTreeSet<String>,
     /// What the unit was last started with.
     pub process: Option<Process>,
+    /// Where the data is, once there is some.
+    pub places: Option<Places>,
+    /// Where the unit that systemd has read looks for a WAL.
+    pub asserts: Option<String>,
+    /// Whether a restart has got as far as stopping the member.
+    pub restarted: bool,
     /// A bootstrap on an empty directory, and any start of a member, in order.
     pub starts: Vec<&'static str>,
 }
@@ -271,6 +279,7 @@ impl World {
 
     /// What happens by itself happens, and more than five seconds pass.
     pub fn settle(&mut self) {
+        self.etcd.reconnect();
         self.etcd = self.etcd.quiescent().swap_remove(0);
         self.pass_time();
     }
@@ -328,8 +337,11 @@ impl World {
         self.etcd.host(name).on = true;
         let host = self.hosts.get_mut(name).expect("a host");
         host.process = None;
+        host.restarted = false;
         host.files.retain(|path, _| !path.starts_with("/run/"));
-        if host.enabled && !host.masked {
+        let starts = host.enabled && !host.masked;
+        self.read_unit(name);
+        if starts {
             self.start_unit(name);
         }
     }

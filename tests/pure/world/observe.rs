@@ -1,6 +1,7 @@
 //! What a probe would see.
 
 use super::*;
+use crate::model::release::Release;
 
 impl World {
     /// What etcd says.
@@ -93,6 +94,11 @@ impl World {
             (_, true, _) => "enabled",
             (_, false, _) => "disabled",
         };
+        let text = host.files.get(marker::PATH);
+        let marker = match text.and_then(|entry| entry.text.as_ref()) {
+            Some(text) => MarkerState::parse(text),
+            None => MarkerState::Absent,
+        };
         HostFacts {
             os: Os {
                 id: "debian".into(),
@@ -131,20 +137,13 @@ impl World {
                 .and_then(|entry| entry.text.as_ref())
                 .map(|text| BinaryFact {
                     path: layout.etcd.clone(),
-                    version: Some(version_of(text)),
+                    version: Some(version_of(text, self.etcd.hosts[name].release)),
                     sha256: sha256(&**text),
                 }),
             packages: host.packages.clone(),
             held: host.held.clone(),
-            data: self.etcd.data_dir(name),
-            marker: match host
-                .files
-                .get(marker::PATH)
-                .and_then(|entry| entry.text.as_ref())
-            {
-                Some(text) => MarkerState::parse(text),
-                None => MarkerState::Absent,
-            },
+            data: self.data_dir(name, &marker, process),
+            marker,
             filesystem: FilesystemFact {
                 mount: "/".into(),
                 uuid: Some(
@@ -187,11 +186,11 @@ fn fact(entry: Option<&Entry>) -> FileFact {
     }
 }
 
-/// What a binary says when it is asked: it is a text such as `etcd 3.5.16-1`.
-fn version_of(binary: &str) -> String {
-    let version = binary
-        .split_once(' ')
-        .map_or("3.5.16", |(_, version)| version);
+/// What a binary says when it is asked: it is a text such as `etcd 3.5.16-1`, or one of the archive's.
+fn version_of(binary: &str, archive: Release) -> String {
+    let Some((_, version)) = binary.split_once(' ') else {
+        return archive.to_string();
+    };
     let upstream = version
         .split_once('-')
         .map_or(version, |(upstream, _)| upstream);

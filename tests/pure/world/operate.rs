@@ -27,8 +27,14 @@ impl World {
     /// Everything that may come of one operation.
     pub fn outcomes(&self, name: &str, operation: &Operation) -> Vec<(Result<(), String>, Self)> {
         let mut next = self.clone();
-        if let Operation::MoveLeader(member) = operation {
-            return next.move_leader(*member);
+        match operation {
+            Operation::MoveLeader(member) => return next.move_leader(*member),
+            Operation::AwaitDialable(member, urls) => {
+                let dialable = self.is_dialable(*member, urls);
+                let result = dialable.then_some(()).ok_or("it cannot be dialed".into());
+                return vec![(result, next)];
+            }
+            _ => {}
         }
         if !self.etcd.hosts[name].is_reachable() {
             return vec![(Err("the host cannot be reached".into()), next)];
@@ -46,8 +52,29 @@ impl World {
         self.clock += 10;
         let now = self.clock;
         let layout = self.layout(name).clone();
-        let wal = self.etcd.member_on(name).is_some();
         let running = self.is_running(name);
+        match operation {
+            Operation::Relocate(moved) => return self.relocate(name, moved),
+            Operation::AssertNoWal(dir) if self.has_wal(name, dir) => {
+                return Err("there is a WAL".into());
+            }
+            Operation::AwaitWal { dir, .. } if !self.has_wal(name, dir) => {
+                return Err("no WAL appears".into());
+            }
+            Operation::MoveAside { from: dir, .. } | Operation::PurgeData(dir)
+                if self.has_data(name, dir) =>
+            {
+                if running {
+                    return Err("data of a running member is moved".into());
+                }
+                let aside = matches!(operation, Operation::MoveAside { .. });
+                self.etcd.clear(name, aside);
+                self.hosts.get_mut(name).expect("a host").places = None;
+                return Ok(());
+            }
+            Operation::RemoveDirectory(path) if self.has_data(name, path) => return Ok(()),
+            _ => {}
+        }
         let host = self.hosts.get_mut(name).expect("a host");
         match operation {
             Operation::EnsureUser(_) => host.user = true,
@@ -65,8 +92,7 @@ impl World {
             }
             Operation::RemoveDirectory(path) => {
                 let inside = format!("{path}/");
-                let data = wal && *path == layout.data_dir;
-                if !data && !host.files.keys().any(|file| file.starts_with(&inside)) {
+                if !host.files.keys().any(|file| file.starts_with(&inside)) {
                     host.files.remove(path);
                 }
             }
@@ -106,14 +132,6 @@ impl World {
                         },
                     );
                 }
-            }
-            Operation::AssertNoWal(_) if wal => return Err("there is a WAL".into()),
-            Operation::AwaitWal { .. } if !wal => return Err("no WAL appears".into()),
-            Operation::MoveAside { from, .. } if *from == layout.member_dir() => {
-                if running {
-                    return Err("data of a running member is moved".into());
-                }
-                self.etcd.clear(name, true);
             }
             Operation::SwitchStaged(paths) => {
                 for path in paths {
@@ -169,12 +187,10 @@ impl World {
             }
             Operation::RemovePackages { .. }
             | Operation::UpdateMember(..)
-            | Operation::Relocate(_)
             | Operation::AddLearner(_)
             | Operation::Promote(_)
             | Operation::RemoveMember(_)
-            | Operation::SaveSnapshot
-            | Operation::PurgeData(_) => {
+            | Operation::SaveSnapshot => {
                 return Err("not in this model".into());
             }
             Operation::AssertNoWal(_)
@@ -183,9 +199,12 @@ impl World {
             | Operation::Upload { .. }
             | Operation::GiveToRoot(_)
             | Operation::Sweep(_)
-            | Operation::AwaitDialable(..)
+            | Operation::PurgeData(_)
             | Operation::Journal(_) => {}
-            Operation::Unit(..) | Operation::MoveLeader(_) => unreachable!("done by `outcomes`"),
+            Operation::Unit(..)
+            | Operation::MoveLeader(_)
+            | Operation::AwaitDialable(..)
+            | Operation::Relocate(_) => unreachable!("done before"),
         }
         Ok(())
     }
@@ -235,15 +254,22 @@ impl World {
         self.clock += 10;
         let host = self.hosts.get_mut(name).expect("a host");
         match verb {
-            UnitVerb::DaemonReload | UnitVerb::ResetFailed | UnitVerb::ForgetRestart => {}
-            UnitVerb::Enable => host.enabled = true,
-            UnitVerb::Disable => host.enabled = false,
+            UnitVerb::DaemonReload => self.read_unit(name),
+            UnitVerb::ResetFailed => {}
+            UnitVerb::ForgetRestart => host.restarted = false,
+            UnitVerb::Enable | UnitVerb::Disable => {
+                host.enabled = verb == UnitVerb::Enable;
+                self.read_unit(name);
+            }
             UnitVerb::Unmask => host.masked = false,
+            UnitVerb::StopAgain | UnitVerb::RestartAgain if !host.restarted => {}
             UnitVerb::Stop | UnitVerb::StopForRestart | UnitVerb::StopAgain => {
+                host.restarted |= verb == UnitVerb::StopForRestart;
                 host.process = None;
                 self.etcd.stop(name, true);
             }
             UnitVerb::Restart | UnitVerb::RestartAgain => {
+                host.restarted = verb == UnitVerb::Restart;
                 host.process = None;
                 self.etcd.stop(name, true);
                 return self.start(name);
@@ -257,6 +283,9 @@ impl World {
     fn start(mut self, name: &str) -> Vec<(Result<(), String>, Self)> {
         if self.is_running(name) {
             return vec![(Ok(()), self)];
+        }
+        if self.hosts[name].asserts.is_none() {
+            self.read_unit(name);
         }
         let layout = self.layout(name);
         let host = &self.hosts[name];
@@ -277,6 +306,20 @@ impl World {
             environment.extend(variables(start));
             initial = Some(initial_of(&environment));
         }
+        let places = Places::of(&environment);
+        let asserted = self.hosts[name].asserts.clone();
+        let asserted = asserted.is_none_or(|dir| self.has_wal(name, &dir));
+        if !lifted && !blank && !asserted {
+            return vec![(Err("assertion failed: there is no WAL".into()), self)];
+        }
+        if !blank && self.is_torn(name, &places) {
+            // On an empty directory it ends, for it is told of no cluster; on one half of its data it does not.
+            if lifted || self.has_wal(name, &places.wal) {
+                self.forget(name);
+            }
+            self.etcd.host(name).run = Run::Failed(Exit::WrongInitialCluster);
+            return vec![(Ok(()), self)];
+        }
         let process = Process {
             binary: sha256(&*binary).into(),
             started_at: self.clock,
@@ -295,6 +338,9 @@ impl World {
                 let machine = next.hosts.get_mut(name).expect("a host");
                 if begun == Err(Exit::NoWal) {
                     return (Err("assertion failed: there is no WAL".into()), next);
+                }
+                if blank && next.etcd.hosts[name].seen() != Data::Absent {
+                    machine.places = Some(places.clone());
                 }
                 machine
                     .starts

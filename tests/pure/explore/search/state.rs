@@ -34,8 +34,17 @@ impl State {
     pub(super) fn is_hurt(&self, search: &Search) -> bool {
         self.world.etcd.hosts.iter().any(|(name, host)| {
             !search.gone.contains(name)
-                && (!host.on || !host.mounted || matches!(host.run, Run::Failed(_)))
+                && (!host.on
+                    || !host.mounted
+                    || host.closed.is_some()
+                    || matches!(host.run, Run::Failed(_)))
         })
+    }
+
+    /// Whether a firewall is in the way.
+    pub(super) fn is_closed(&self) -> bool {
+        let mut hosts = self.world.etcd.hosts.values();
+        hosts.any(|host| host.closed.is_some())
     }
 
     /// Everything comes back and to rest.
@@ -45,6 +54,7 @@ impl State {
                 continue;
             }
             let host = self.world.etcd.host(&name);
+            host.closed = None;
             let missing = !std::mem::replace(&mut host.mounted, true);
             if !host.on {
                 self.world.power_on(&name);
@@ -72,10 +82,21 @@ impl State {
         }
     }
 
-    /// Telling one's name takes no time that anybody could use.
-    pub(super) fn publish(&mut self, all: bool) {
-        if all {
-            self.world.etcd = self.world.etcd.quiescent().swap_remove(0);
+    /// Whether nothing happens by itself any more, except that time passes.
+    pub(super) fn rests(&self) -> bool {
+        let mut events = self.world.etcd.events().into_iter();
+        events.all(|event| matches!(event, Event::Settle(_)))
+    }
+
+    /// What takes no time that anybody could use: telling one's name or, where that is all that is searched, coming to
+    /// rest in the only way there is.
+    pub(super) fn publish(&mut self, pace: Pace) {
+        self.world.etcd.reconnect();
+        if pace != Pace::Events {
+            let mut ways = self.world.etcd.quiescent();
+            if ways.len() == 1 || pace == Pace::RestsOneWay {
+                self.world.etcd = ways.swap_remove(0);
+            }
             return;
         }
         let told = |event: &Event| matches!(event, Event::Publish(..));
