@@ -174,12 +174,15 @@ fn script(upload: &Upload) -> Result<String, String> {
             .map(std::borrow::Cow::into_owned)
             .map_err(|error| error.to_string())
     };
+    // What keeps a processor busy leaves it to the members (`q_gently` of the scripts says the same).
     // A process of its own, a file of its own: an upload that hangs somewhere never shares it with the next.
     let temporary = format!("{}/.quorate-{name}.", directory.trim_end_matches('/'));
     Ok(format!(
         "d={directory}; t={temporary}$$.tmp; p={path}\n\
          fail() {{ echo \"$*\" >&2; exit 1; }}\n\
          umask 077\n\
+         renice -n 10 -p $$ >/dev/null 2>&1\n\
+         {{ echo 10 >/proc/$$/autogroup; }} 2>/dev/null\n\
          trap 'rm -f -- \"$t\"' EXIT\n\
          trap 'exit 1' HUP INT TERM PIPE\n\
          [ -d \"$d\" ] || fail \"there is no directory $d\"\n\
