@@ -303,13 +303,14 @@ impl Model {
         let mut open = vec![self.clone().canonical()];
         let mut ends = Vec::new();
         while let Some(state) = open.pop() {
-            if !seen.insert(state.clone()) {
+            let events = state.pressing();
+            if events.is_empty() {
+                if seen.insert(state.clone()) {
+                    ends.push(state);
+                }
                 continue;
             }
-            let mut events = state.events();
-            events.retain(|event| !matches!(event, Event::Settle(_)));
-            if events.is_empty() {
-                ends.push(state);
+            if events.len() > 1 && !seen.insert(state.clone()) {
                 continue;
             }
             for event in &events {
@@ -317,6 +318,16 @@ impl Model {
             }
         }
         ends
+    }
+
+    /// Those events that decide what comes. Under a leader with a quorum it does not matter who is told first.
+    fn pressing(&self) -> Vec<Event> {
+        let mut events = self.events();
+        events.retain(|event| !matches!(event, Event::Settle(_)));
+        if self.rafts.values().all(Raft::is_quorate) {
+            events.truncate(1);
+        }
+        events
     }
 
     /// One state for all that differ in nothing that matters.
