@@ -10,6 +10,7 @@ pub mod graph;
 mod host;
 mod join;
 mod leave;
+mod listing;
 mod markers;
 mod member;
 mod membership;
@@ -17,6 +18,7 @@ pub mod model;
 mod moves;
 mod refusal;
 mod restarts;
+mod seats;
 mod software;
 mod steps;
 
