@@ -66,25 +66,57 @@ impl<'a> Listing<'a> {
             .filter(|node| *node != here)
             .or_else(|| holders.find(|node| *node != here))
     }
+
+    /// Another node than this one that bears the member's name, or whose host holds its data: its address alone gives
+    /// nobody up (Q9).
+    pub fn claimed_by_another(&self, here: &str, member: &Member) -> Option<&'a str> {
+        let mut nodes = self.nodes.values().copied();
+        let namesake = nodes.find(|node| *node == member.name && *node != here);
+        namesake.or_else(|| self.also_of(here, member))
+    }
 }
 
-/// Whether a marker of this cluster knows the member: one that nobody knows is never removed.
-pub(super) fn is_known(inputs: &Inputs<'_>, member: &Member, cluster: ClusterId) -> bool {
-    let knows = |marker: &Marker| {
-        let by_name = marker.cluster_id == Some(cluster)
-            && !member.name.is_empty()
-            && marker.addresses.contains_key(&member.name);
-        let its_own = marker.member_id == Some(member.id)
-            || marker
-                .peer_url
-                .as_ref()
-                .is_some_and(|url| member.peer_urls.contains(url));
-        by_name || its_own
-    };
-    inputs.observed.known().any(|(_, facts)| {
-        facts
-            .marker
-            .get()
-            .is_some_and(|marker| marker.cluster == inputs.desired.cluster.name && knows(marker))
-    })
+/// What the markers of this cluster know of its members: one that nobody knows is never removed (Q6).
+pub(super) struct Acquainted<'a> {
+    ids: BTreeSet<MemberId>,
+    urls: BTreeSet<&'a str>,
+    /// Of nodes that the file does not name any more. A name of the file says nothing: anybody can give it to a member.
+    names: BTreeSet<&'a str>,
+}
+
+impl<'a> Acquainted<'a> {
+    pub fn of(inputs: &Inputs<'a>, cluster: ClusterId) -> Self {
+        let mut known = Self {
+            ids: BTreeSet::new(),
+            urls: BTreeSet::new(),
+            names: BTreeSet::new(),
+        };
+        let mut tables = BTreeSet::new();
+        let markers = inputs
+            .observed
+            .known()
+            .filter_map(|(_, facts)| facts.marker.get());
+        for marker in markers.filter(|marker| marker.cluster == inputs.desired.cluster.name) {
+            known.ids.extend(marker.member_id);
+            known.urls.extend(marker.peer_url.as_deref());
+            if marker.cluster_id != Some(cluster) || !tables.insert(marker.addresses.digest()) {
+                continue;
+            }
+            for (name, address) in &marker.addresses {
+                known.names.insert(name);
+                known.urls.extend(address.peer_url.as_deref());
+            }
+        }
+        for node in &inputs.desired.nodes {
+            known.names.remove(node.name.as_str());
+        }
+        known
+    }
+
+    pub fn with(&self, member: &Member) -> bool {
+        let mut urls = member.peer_urls.iter();
+        self.ids.contains(&member.id)
+            || urls.any(|url| self.urls.contains(url.as_str()))
+            || (!member.name.is_empty() && self.names.contains(member.name.as_str()))
+    }
 }

@@ -308,6 +308,18 @@ impl Seating<'_> {
                     "correct data_dir in the cluster file",
                 );
             }
+            let here = self.host.node.name.as_str();
+            if let Some(other) = self.listing.claimed_by_another(here, member) {
+                return self.block(
+                    draft,
+                    format!(
+                        "its address is that of member {}, which is {other}'s: nothing says that its data is lost",
+                        member.id
+                    ),
+                    "give it to this node when the other one's member listens elsewhere; where that member is gone for \
+                     ever, take its node out of the cluster file and apply first",
+                );
+            }
             // A blank host with a known member is a rebuilt one (Q10).
             return Seat::Vacant {
                 failed: Some(member.id),
@@ -322,9 +334,8 @@ impl Seating<'_> {
             return Seat::Vacant { failed: None };
         }
         if self.replace {
-            return Seat::Vacant {
-                failed: Some(member.id),
-            };
+            // It may live on at its address, as another node.
+            return self.given_up(draft, member.id, None, None);
         }
         self.block(
             draft,

@@ -13,7 +13,7 @@ use crate::crashes::{CONVERGE, desired, plan_for, run};
 use crate::world::World;
 
 /// A living cluster of three, and what is observed of it.
-fn living() -> Observed {
+pub fn living() -> Observed {
     let mut world = World::new(desired(3));
     let plan = plan_for(&world, CONVERGE, "n0");
     assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
@@ -21,7 +21,7 @@ fn living() -> Observed {
 }
 
 /// A plan for the nodes with these numbers.
-fn plan_of(nodes: &[usize], observed: &Observed, goal: Goal) -> Plan {
+pub fn plan_of(nodes: &[usize], observed: &Observed, goal: Goal) -> Plan {
     let mut file = desired(5);
     file.nodes.retain(|node| {
         nodes
@@ -35,19 +35,19 @@ fn plan_of(nodes: &[usize], observed: &Observed, goal: Goal) -> Plan {
     plan::plan(&file, observed, &intent, OffsetDateTime::UNIX_EPOCH)
 }
 
-fn unreachable(observed: &mut Observed, node: &str) {
+pub fn unreachable(observed: &mut Observed, node: &str) {
     let state = HostState::Unknown(HostUnknown::Unreachable("no route".into()));
     observed.hosts.insert(node.into(), state);
 }
 
-fn ids(plan: &Plan) -> Vec<&str> {
+pub fn ids(plan: &Plan) -> Vec<&str> {
     plan.actions
         .iter()
         .map(|action| action.id.0.as_str())
         .collect()
 }
 
-fn reasons(plan: &Plan) -> String {
+pub fn reasons(plan: &Plan) -> String {
     format!("{:?}", plan.blocked)
 }
 

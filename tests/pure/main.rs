@@ -12,4 +12,5 @@ mod model;
 mod mutations;
 mod rolls;
 mod schema;
+mod seats;
 mod world;

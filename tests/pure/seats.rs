@@ -1,0 +1,116 @@
+//! Whose a member is, and who knows it: nobody is given up because of an address or a name, and what is blocked has a way
+//! out.
+
+use quorate::action::ActionKind;
+use quorate::desired::model::Desired;
+use quorate::etcd::id::MemberId;
+use quorate::observed::etcd::{EtcdState, Member};
+use quorate::observed::marker::{Marker, MarkerState};
+use quorate::observed::{HostFacts, HostState, Observed};
+use quorate::plan::{self, Intent, Plan};
+use time::OffsetDateTime;
+
+use crate::comings::{ids, living, plan_of, reasons, unreachable};
+use crate::crashes::{CONVERGE, desired};
+use crate::world::World;
+
+fn facts<'a>(observed: &'a mut Observed, node: &str) -> &'a mut HostFacts {
+    match observed.hosts.get_mut(node) {
+        Some(HostState::Known(facts)) => facts,
+        other => panic!("{node} is not known: {other:?}"),
+    }
+}
+
+/// A host on which nothing has ever been done.
+fn blank(node: &str) -> HostState {
+    World::new(desired(5)).observe().hosts[node].clone()
+}
+
+/// Every member lists this one as well.
+fn list(observed: &mut Observed, member: &Member) {
+    for state in observed.hosts.values_mut() {
+        if let HostState::Known(facts) = state
+            && let EtcdState::Answered(answer) = &mut facts.etcd
+        {
+            let members = answer.members.as_mut().expect("a list");
+            members.push(member.clone());
+        }
+    }
+}
+
+fn member(id: u64, name: &str, url: &str, is_learner: bool) -> Member {
+    Member {
+        id: MemberId(id),
+        name: name.into(),
+        peer_urls: vec![url.into()],
+        client_urls: vec![],
+        is_learner,
+    }
+}
+
+fn plan_with(file: &Desired, observed: &Observed) -> Plan {
+    let intent = Intent {
+        goal: CONVERGE,
+        nonce: "n1".into(),
+    };
+    plan::plan(file, observed, &intent, OffsetDateTime::UNIX_EPOCH)
+}
+
+fn remedies(plan: &Plan, node: &str) -> String {
+    let of_node = plan.blocked.iter();
+    let of_node = of_node.filter(|blocked| blocked.node.as_deref() == Some(node));
+    of_node.map(|blocked| blocked.remedy.as_str()).collect()
+}
+
+fn removes(plan: &Plan) -> Vec<MemberId> {
+    let removed = plan.actions.iter().filter_map(|action| match &action.kind {
+        ActionKind::Remove(remove) => Some(remove.member),
+        _ => None,
+    });
+    removed.collect()
+}
+
+/// The markers that a plan writes last, by node.
+fn settle(observed: &mut Observed, plan: &Plan) {
+    for action in &plan.actions {
+        if let ActionKind::Record(record) = &action.kind
+            && observed.facts(&record.marker.node).is_some()
+        {
+            let marker = MarkerState::Present(Box::new(record.marker.clone()));
+            facts(observed, &record.marker.node).marker = marker;
+        }
+    }
+}
+
+/// What a run that was cut off has claimed.
+fn claimed(plan: &Plan, node: &str) -> Marker {
+    let mut claims = plan.actions.iter().filter_map(|action| match &action.kind {
+        ActionKind::Claim(claim) if claim.marker.node == node => Some(claim.marker.clone()),
+        _ => None,
+    });
+    claims.next().expect("a claim")
+}
+
+/// Unreachable is not gone (Q9), whoever gets its address.
+#[test]
+fn an_address_that_another_node_gets_gives_nobody_up() {
+    let mut observed = living();
+    unreachable(&mut observed, "etcd-2");
+    observed.hosts.insert("etcd-4".into(), blank("etcd-4"));
+    let mut file = desired(4);
+    for (node, ip) in [(1, "10.0.0.22"), (3, "10.0.0.2")] {
+        file.nodes[node].ip = ip.parse().expect("an address");
+        file.nodes[node].ssh.host = ip.into();
+    }
+    let plan = plan_with(&file, &observed);
+    assert_eq!(removes(&plan), [], "{:?}", ids(&plan));
+    assert!(
+        reasons(&plan).contains("which is etcd-2's"),
+        "{}",
+        reasons(&plan)
+    );
+    // Whoever says that it is gone is believed.
+    file.nodes.remove(1);
+    let plan = plan_with(&file, &observed);
+    assert_eq!(removes(&plan).len(), 1, "{}", reasons(&plan));
+}
