@@ -114,6 +114,9 @@ pub struct SshAddress {
     pub port: Option<u16>,
     /// User, if it was given.
     pub user: Option<String>,
+    /// Peer URL of its member, who may have no other name yet and whose own marker nobody may be able to read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_url: Option<String>,
 }
 
 impl SshAddress {

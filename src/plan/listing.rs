@@ -1,12 +1,11 @@
 //! Members, nodes and hosts, to be looked up: whose a member is, and whether anybody knows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Inputs;
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::observed::etcd::{ClusterView, Member};
 use crate::observed::host::DataDir;
-use crate::observed::marker::Marker;
 use crate::runtime;
 
 /// Members and nodes, to be looked up.

@@ -10,6 +10,7 @@ use crate::etcd::id::{ClusterId, MemberId};
 use crate::observed::host::FileFact;
 use crate::observed::marker::{Generation, Marker, MarkerState, OwnedFile, SshAddress, VERSION};
 use crate::observed::{Observed, Table, former};
+use crate::runtime;
 
 /// The marker that belongs on a host once everything is as it should be.
 pub(super) fn settled(
@@ -106,6 +107,7 @@ impl Addresses {
                     host: node.ssh.host.clone(),
                     port: node.ssh.port,
                     user: node.ssh.user.clone(),
+                    peer_url: Some(runtime::peer_url(desired, node)),
                 };
                 (node.name.clone(), address)
             })

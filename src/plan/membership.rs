@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::converge::Known;
 use super::host::Host;
-use super::listing::{Listing, is_known};
+use super::listing::{Acquainted, Listing};
 use super::seats::Seating;
 use super::{Draft, Inputs};
 use crate::etcd::id::{ClusterId, MemberId};
@@ -113,12 +113,13 @@ pub(super) fn roster(
         });
         roster.seats.insert(node.name.clone(), seat);
     }
+    let known = Acquainted::of(inputs, cluster);
     for member in view
         .members
         .iter()
         .filter(|member| !taken.contains(&member.id))
     {
-        if is_known(inputs, member, cluster) {
+        if known.with(member) {
             roster.leavers.push(leaver(member));
         } else {
             roster.unfinished = true;

@@ -114,3 +114,37 @@ fn an_address_that_another_node_gets_gives_nobody_up() {
     let plan = plan_with(&file, &observed);
     assert_eq!(removes(&plan).len(), 1, "{}", reasons(&plan));
 }
+
+/// Anybody can give a member a name of the file (Q6).
+#[test]
+fn a_member_is_not_known_by_a_name_of_the_file() {
+    for id in [1, u64::MAX] {
+        let mut observed = living();
+        list(
+            &mut observed,
+            &member(id, "etcd-3", "http://10.0.0.33:2380", false),
+        );
+        let plan = plan_of(&[1, 2, 3], &observed, CONVERGE);
+        assert_eq!(removes(&plan), [], "{:?}", ids(&plan));
+        assert!(
+            reasons(&plan).contains("neither in the cluster file"),
+            "{}",
+            reasons(&plan)
+        );
+    }
+}
+
+/// It has no name yet, and only its own host knew more of it than its address.
+#[test]
+fn a_learner_that_never_started_goes_with_its_host() {
+    let mut observed = living();
+    observed.hosts.insert("etcd-4".into(), blank("etcd-4"));
+    let growth = plan_of(&[1, 2, 3, 4], &observed, CONVERGE);
+    settle(&mut observed, &growth);
+    unreachable(&mut observed, "etcd-4");
+    list(&mut observed, &member(7, "", "http://10.0.0.4:2380", true));
+    for nodes in [&[1, 2, 3, 4][..], &[1, 2, 3]] {
+        let plan = plan_of(nodes, &observed, CONVERGE);
+        assert_eq!(removes(&plan), [MemberId(7)], "{}", reasons(&plan));
+    }
+}
