@@ -7,7 +7,7 @@ use super::host::{Differences, FileDifference, Host};
 use super::moves;
 use super::refusal::{binary_change, install_change, package_change, tls_change, version_change};
 use super::restarts::{restart_reasons, switches};
-use super::{Blocked, Draft, Goal, Inputs, markers};
+use super::{Blocked, Draft, Goal, Inputs, markers, unlearnt};
 use crate::action::marker::{Claim, Record};
 use crate::action::readdress::Tell;
 use crate::action::restart::{Readdress, Restart};
@@ -86,6 +86,9 @@ pub(super) fn converge(
     let blocked = moves::taken_ports(host);
     if !blocked.is_empty() {
         draft.blocked.extend(blocked);
+        return false;
+    }
+    if unlearnt::waits(draft, host, cluster, wal.member_id, first) {
         return false;
     }
     let mut reasons = restart_reasons(host, &differences, &mut draft.warnings);

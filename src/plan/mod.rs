@@ -21,6 +21,7 @@ mod restarts;
 mod seats;
 mod software;
 mod steps;
+mod unlearnt;
 
 use std::collections::BTreeSet;
 

@@ -276,6 +276,10 @@ fn judged(action: &mut Action, verdict: Result<Margin, safety::Unsafe>) -> Optio
         safety::Unsafe::TooSmall(_) => {
             "accept the interruption with --allow-downtime, or grow the cluster to three members"
         }
+        safety::Unsafe::MembershipUnknown => {
+            "make hosts reachable and start members that are down; where all of them run and wait for each other, stop \
+             their units by hand and plan again: they are started as the cluster file has them"
+        }
         _ => "repair the other members first, and plan again",
     };
     let unit = restart_of(action).map(|restart| restart.unit.clone());

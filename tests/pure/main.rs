@@ -1,5 +1,6 @@
 //! Tests of what needs no host: each module is one subject.
 
+mod addresses;
 mod cluster_file;
 mod comings;
 mod crashes;

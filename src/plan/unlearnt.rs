@@ -1,0 +1,93 @@
+//! Members that are down, and whose new address nobody could learn: a quorum comes first.
+
+use std::collections::BTreeSet;
+
+use super::Draft;
+use super::converge::change_of;
+use super::host::Host;
+use super::member::{Cluster, First};
+use crate::action::start::Start;
+use crate::action::{Action, ActionId, ActionKind};
+use crate::etcd::id::MemberId;
+use crate::observed::etcd::Member;
+use crate::observed::host::FileFact;
+use crate::runtime::{self, Content};
+use crate::safety;
+
+/// Whether it is one of them: up at its new address nobody would find it, and where too many are there is never a quorum
+/// again. Until there is one it runs where the others look for it.
+pub(super) fn waits(
+    draft: &mut Draft,
+    host: &Host<'_>,
+    cluster: &Cluster<'_>,
+    member: MemberId,
+    first: &mut First,
+) -> bool {
+    let listens_there = listens_there(host);
+    let Some(from) = unlearnt(host, cluster, member).filter(|_| listens_there != Some(true)) else {
+        return false;
+    };
+    let unit = &host.facts.unit;
+    let is_startable = unit.load == "loaded" && listens_there.is_some();
+    if is_startable {
+        first.starting.push(member);
+        draft.actions.push(Action {
+            id: ActionId::of_node(&host.node.name, "start"),
+            node: Some(host.node.name.clone()),
+            kind: ActionKind::Start(Start {
+                unit: host.layout.unit.clone(),
+                member,
+            }),
+            because: vec![],
+            needs: BTreeSet::new(),
+            changes: vec![change_of("state", Some(unit.active.clone()), "active")],
+            margin: None,
+        });
+    }
+    draft.blocked.push(host.blocked(
+        format!(
+            "it is down, its peer URL was {from}, and there is no quorum that could learn another, {}",
+            host.layout.peer_url
+        ),
+        if is_startable {
+            "it is started as it was; if another program has its port, stop that; then plan again"
+        } else {
+            "set its address back in the cluster file and apply; change it when there is a quorum"
+        },
+    ));
+    true
+}
+
+/// Where the others look for a member that is down, if that is to change and cannot. Of two voters one learns it from the
+/// other afterwards.
+fn unlearnt(host: &Host<'_>, cluster: &Cluster<'_>, member: MemberId) -> Option<String> {
+    let view = cluster.view;
+    let is_healthy = |voter: &&Member| cluster.diagnosis.unhealthy(voter.id).is_none();
+    let voters = view.voters().count();
+    let healthy = view.voters().filter(is_healthy).count();
+    let learns = voters > 0 && (voters <= 2 || healthy >= safety::quorum(voters));
+    if host.facts.unit.is_up() || learns {
+        return None;
+    }
+    let from = match view.member(member) {
+        Some(listed) => listed.peer_urls.join(","),
+        None => host.marker()?.peer_url.clone()?,
+    };
+    (from != host.layout.peer_url).then_some(from)
+}
+
+/// Whether the configuration on the disk has a member listen for its peers where the file does; `None` where there is
+/// none. What a run has switched there already, the membership has most likely learnt.
+fn listens_there(host: &Host<'_>) -> Option<bool> {
+    let is_configuration = |text: &str| text.contains("ETCD_NAME=");
+    let mut files = host.layout.files.iter();
+    let path = files.find_map(|file| match &file.content {
+        Content::Text(text) if is_configuration(text) => Some(&file.path),
+        _ => None,
+    })?;
+    let there = host.facts.files.get(path).and_then(FileFact::file)?;
+    Some(there.text.as_deref().is_none_or(|text| {
+        let variables = runtime::parse_environment(text);
+        host.layout.listens_for_its_peers(&variables)
+    }))
+}
