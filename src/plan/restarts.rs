@@ -10,8 +10,8 @@ use crate::action::restart::Restart;
 use crate::action::{Action, ActionId, ActionKind, Margin, Precondition};
 use crate::etcd::id::MemberId;
 use crate::observed::etcd::ClusterView;
-use crate::observed::host::FileFact;
-use crate::runtime::{Content, Layout};
+use crate::observed::host::{FileFact, FileStat};
+use crate::runtime::{Content, FileWrite, Layout};
 use crate::safety;
 
 /// Files that a running member reads only when it starts.
@@ -48,23 +48,20 @@ pub(super) fn restart_reasons(
             }
         }
     }
-    // What a drop-in sets comes back with every start: a restart would not end.
-    let mut others = facts.unit.drop_ins.iter().filter(|path| {
-        let of_every_service = path.starts_with("/usr/lib/") && path.contains("/service.d/");
-        **path != host.layout.start_drop_in.path && !of_every_service
-    });
+    let mut others = facts
+        .unit
+        .drop_ins
+        .iter()
+        .filter(|path| **path != host.layout.start_drop_in.path && !is_of_every_service(path));
     warnings.extend(others.clone().map(|path| {
         format!(
             "{}: {path} changes {}, and Quorate does not compare what it sets: take it away if nobody needs it",
             host.node.name, host.layout.unit
         )
     }));
-    let foreign = others.next();
-    let config_differs = differences
-        .files
-        .iter()
-        .any(|file| switches(&host.layout, file));
-    if let (Some(drop_in), false, false) = (foreign, config_differs, reasons.is_empty()) {
+    let is_behind = is_behind(host, differences);
+    // What a drop-in sets comes back with every start: a restart would not end.
+    if let (Some(drop_in), false, false) = (others.next(), is_behind, reasons.is_empty()) {
         warnings.push(format!(
             "{}: {drop_in} changes what the member runs with ({}): take that out of it",
             host.node.name,
@@ -119,6 +116,26 @@ pub(super) fn restart_reasons(
         }
     }
     reasons
+}
+
+/// Whether a drop-in is what the distribution, or what made the container, gives every service.
+fn is_of_every_service(drop_in: &str) -> bool {
+    let places = ["/usr/lib/", "/run/"];
+    places.iter().any(|place| drop_in.starts_with(place)) && drop_in.contains("/service.d/")
+}
+
+/// Whether the process was started with other texts than are wanted: they differ, or somebody wrote them since.
+fn is_behind(host: &Host<'_>, differences: &Differences) -> bool {
+    let mut differing = differences.files.iter();
+    let started_at = host.facts.unit.started_at;
+    let written_since = |file: &FileWrite| {
+        let there = host.facts.files.get(&file.path).and_then(FileFact::file);
+        let is_text = matches!(file.content, Content::Text(_));
+        let is_newer = |stat: &FileStat| started_at.is_some_and(|at| stat.changed_at > at);
+        is_text && there.is_some_and(is_newer)
+    };
+    differing.any(|file| switches(&host.layout, file))
+        || host.layout.files.iter().any(written_since)
 }
 
 /// A member that listens elsewhere than the membership says looks healthy over the links of the others, until too many

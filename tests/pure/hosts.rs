@@ -181,6 +181,47 @@ fn drop_ins_of_others_are_always_told() {
     assert!(plan.warnings[0].starts_with(&format!("etcd-2: {other} ")));
 }
 
+/// What a drop-in sets explains what runs only where the process was started with the files that are there.
+#[test]
+fn a_drop_in_does_not_hide_a_restart_that_is_due() {
+    let drop_ins = vec!["/etc/systemd/system/etcd.service.d/override.conf".to_owned()];
+    let mut before = living(packages(None));
+    for node in &mut before.desired_mut().nodes {
+        node.settings.insert("snapshot-count".into(), "5000".into());
+    }
+    let whole = plan_for(&before, CONVERGE, "n2");
+    let mut due = 0;
+    for cut in 0.. {
+        let mut world = before.clone();
+        let complete = run(&mut world, &whole, &mut |_| 0, cut);
+        let mut observed = world.observe();
+        for node in ["etcd-1", "etcd-2", "etcd-3"] {
+            let unit = &mut facts(&mut observed, node).unit;
+            unit.drop_ins.clone_from(&drop_ins);
+            let environment = unit.environment.as_mut();
+            environment.map(|found| found.insert("ETCD_LOG_LEVEL".into(), "debug".into()));
+        }
+        let plan = plan_on(&world, &observed);
+        for node in ["etcd-1", "etcd-2", "etcd-3"] {
+            let host = &world.hosts[node];
+            let process = host.process.as_ref().expect("a process");
+            let wanted = Some("5000");
+            let running = process.environment.get("ETCD_SNAPSHOT_COUNT");
+            let restarts = plan.actions.iter().any(|action| {
+                action.node.as_deref() == Some(node)
+                    && matches!(action.kind, ActionKind::Restart(_))
+            });
+            let is_done = running.map(String::as_str) == wanted;
+            assert_eq!(restarts, !is_done, "{node} after {cut}: {:?}", plan.actions);
+            due += usize::from(!is_done);
+        }
+        if complete {
+            break;
+        }
+    }
+    assert!(due > 0);
+}
+
 /// rpm keeps a configuration file that is there and changed; dpkg must find the unit where the package had it.
 #[test]
 fn ours_goes_before_rpm_can_keep_it() {
