@@ -33,13 +33,9 @@ pub async fn observe(fleet: &Arc<Fleet>, operator: &Operator) -> Observed {
             fleet.add(&name, like, ssh).await;
             names.insert(name);
         }
-        for (name, state) in fleet.observe(&names, authority.as_ref()).await {
-            if observed.is_alias(&name, &state) {
-                fleet.remove(&name).await;
-                observed.aliases.insert(name);
-            } else {
-                observed.hosts.insert(name, state);
-            }
+        let found = fleet.observe(&names, authority.as_ref()).await;
+        for name in observed.take_in(operator.desired(), found) {
+            fleet.remove(&name).await;
         }
         // Some were asked later than others: who leads a busy cluster and is asked last seems far ahead of all.
         for (name, state) in fleet.ask_all().await {

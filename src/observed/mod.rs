@@ -25,6 +25,8 @@ pub struct Observed {
     pub hosts: BTreeMap<String, HostState>,
     /// Names by which markers know hosts that are among `hosts` under another one.
     pub aliases: BTreeSet<String>,
+    /// Names by which markers know hosts that are none of this cluster's any more.
+    pub others: BTreeSet<String>,
     /// Facts of the operator's own side.
     pub operator: OperatorFacts,
 }
@@ -109,14 +111,58 @@ impl Observed {
         }
     }
 
-    /// Whether a host that only markers know is one of the others, under a former name or address.
-    pub fn is_alias(&self, name: &str, state: &HostState) -> bool {
-        match state {
-            // No two hosts bear the same marker, for it names its node, unless one is a copy of the other.
-            HostState::Known(facts) => facts.marker.get().is_some_and(|marker| {
-                self.known().any(|(_, other)| {
-                    other.marker.get() == Some(marker) && other.boot == facts.boot
+    /// Takes in hosts that only markers know. Those that turn out to be others under a second name, or to be none of this
+    /// cluster's any more, stay out; their names are returned.
+    pub fn take_in(
+        &mut self,
+        desired: &Desired,
+        strangers: BTreeMap<String, HostState>,
+    ) -> Vec<String> {
+        let cluster = &desired.cluster;
+        let ours = self.generation(&cluster.name, &cluster.token).cloned();
+        let mut out = Vec::new();
+        for (name, state) in strangers {
+            let is_ours = ours.as_ref().is_none_or(|ours| self.is_ours(ours, &state));
+            if self.is_alias(&name, &state) {
+                self.aliases.insert(name.clone());
+            } else if !is_ours {
+                self.others.insert(name.clone());
+            } else {
+                self.hosts.insert(name, state);
+                continue;
+            }
+            out.push(name);
+        }
+        out
+    }
+
+    /// Whether a host that only markers know bears anything of this generation, as far as can be told: it may have been
+    /// cleaned since, and serve another cluster.
+    fn is_ours(&self, ours: &marker::Generation, state: &HostState) -> bool {
+        let Some(facts) = state.facts() else {
+            return true;
+        };
+        match (&facts.marker, &facts.data) {
+            (MarkerState::Present(marker), _) => marker.generation.nonce == ours.nonce,
+            (MarkerState::Absent, host::DataDir::Wal(wal)) => self.known().any(|(_, other)| {
+                other.marker.get().is_some_and(|marker| {
+                    marker.generation.nonce == ours.nonce
+                        && marker.cluster_id == Some(wal.cluster_id)
                 })
+            }),
+            (MarkerState::Absent, host::DataDir::Empty | host::DataDir::NoWal) => false,
+            _ => true,
+        }
+    }
+
+    /// Whether a host that only markers know is one of the others, under a former name or address.
+    fn is_alias(&self, name: &str, state: &HostState) -> bool {
+        match state {
+            // No two hosts bear the same marker, for it names its node, unless one is a copy of the other. Before there is
+            // a marker, the data tells.
+            HostState::Known(facts) => self.known().any(|(_, other)| {
+                let is_marked = facts.marker.get().is_some() || other.data == facts.data;
+                other.boot == facts.boot && other.marker == facts.marker && is_marked
             }),
             // Nobody is at the former address any more, and the member is at the new one with its data.
             HostState::Unknown(_) => name

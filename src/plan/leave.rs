@@ -17,6 +17,8 @@ pub(super) struct Leaving {
     pub hosts: BTreeMap<String, Option<MemberId>>,
     /// Names of hosts that cannot be looked at: whoever deleted them from the file has said that they are gone (Q9).
     pub gone: BTreeMap<String, String>,
+    /// Names of hosts that are none of this cluster's any more.
+    pub others: BTreeSet<String>,
 }
 
 /// Finds them.
@@ -24,6 +26,7 @@ pub(super) fn leaving(inputs: &Inputs<'_>, view: &ClusterView, generation: &Gene
     let mut leaving = Leaving {
         hosts: BTreeMap::new(),
         gone: BTreeMap::new(),
+        others: inputs.observed.others.clone(),
     };
     let named: BTreeSet<&String> = inputs.desired.nodes.iter().map(|node| &node.name).collect();
     for (name, state) in &inputs.observed.hosts {
@@ -64,7 +67,8 @@ pub(super) fn leaving(inputs: &Inputs<'_>, view: &ClusterView, generation: &Gene
 impl Leaving {
     /// All of them.
     pub fn names(&self) -> impl Iterator<Item = &String> {
-        self.hosts.keys().chain(self.gone.keys())
+        let known = self.hosts.keys().chain(self.gone.keys());
+        known.chain(&self.others)
     }
 
     /// Those that need not be known any more once the plan is done: hosts that it cleans, and hosts that are gone once
@@ -79,6 +83,7 @@ impl Leaving {
         if view.members.is_empty() || stay > 0 {
             return settled;
         }
+        settled.extend(self.others.iter().cloned());
         for (name, why) in &self.gone {
             draft.warnings.push(format!(
                 "{name}: its host cannot be looked at ({why}) and is not cleaned. Should it come back, its member ends \

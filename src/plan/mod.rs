@@ -23,8 +23,6 @@ mod software;
 mod steps;
 mod unlearnt;
 
-use std::collections::BTreeSet;
-
 use time::OffsetDateTime;
 
 pub use model::{Blocked, FORMAT_VERSION, Goal, Intent, Plan, Summary};
@@ -73,7 +71,7 @@ pub fn plan(desired: &Desired, observed: &Observed, intent: &Intent, now: Offset
         observed,
         intent,
         now,
-        addresses: markers::Addresses::new(desired, observed, &BTreeSet::new()),
+        addresses: markers::Addresses::new(desired, observed, &observed.others),
     };
     let mut draft = Draft::default();
     if intent.goal.is_destroy() {

@@ -14,4 +14,5 @@ mod mutations;
 mod rolls;
 mod schema;
 mod seats;
+mod strangers;
 mod world;

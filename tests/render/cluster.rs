@@ -106,6 +106,7 @@ pub fn observed(hosts: impl IntoIterator<Item = (&'static str, HostState)>) -> O
             .map(|(name, state)| (name.to_owned(), state))
             .collect(),
         aliases: std::collections::BTreeSet::new(),
+        others: std::collections::BTreeSet::new(),
         operator: OperatorFacts {
             archives: BTreeMap::from([("amd64".to_owned(), Ok(archive))]),
             authority: None,

@@ -227,6 +227,7 @@ impl World {
         Observed {
             hosts: hosts.collect(),
             aliases: std::collections::BTreeSet::new(),
+            others: std::collections::BTreeSet::new(),
             operator: self.operator.clone(),
         }
     }

@@ -1,0 +1,131 @@
+//! Hosts that only markers know: which of them are still this cluster's.
+
+use quorate::action::ActionKind;
+use quorate::observed::host::DataDir;
+use quorate::observed::marker::{MarkerState, SshAddress};
+use quorate::observed::{HostFacts, HostState, Observed};
+
+use crate::comings::{living, plan_of, reasons, unreachable};
+use crate::crashes::{CONVERGE, desired};
+use crate::world::World;
+
+/// Hosts are of one boot each.
+fn booted(mut observed: Observed) -> Observed {
+    for (name, state) in &mut observed.hosts {
+        if let HostState::Known(facts) = state {
+            facts.boot.clone_from(name);
+        }
+    }
+    observed
+}
+
+fn known(observed: &Observed, node: &str) -> HostFacts {
+    observed.facts(node).expect("known").clone()
+}
+
+/// A living cluster whose markers still name etcd-5.
+fn haunted() -> Observed {
+    let mut observed = booted(living());
+    for state in observed.hosts.values_mut() {
+        if let HostState::Known(facts) = state
+            && let MarkerState::Present(marker) = &mut facts.marker
+        {
+            let mut addresses = (*marker.addresses).clone();
+            let address = SshAddress {
+                host: "10.0.0.5".into(),
+                port: None,
+                user: None,
+                peer_url: Some("http://10.0.0.5:2380".into()),
+            };
+            addresses.insert("etcd-5".into(), address);
+            marker.addresses = addresses.into();
+        }
+    }
+    observed
+}
+
+fn take_in(observed: &mut Observed, name: &str, facts: HostFacts) -> Vec<String> {
+    let stranger = HostState::Known(Box::new(facts));
+    observed.take_in(&desired(3), [(name.to_owned(), stranger)].into())
+}
+
+/// One machine under two addresses would be locked twice, and the second time in vain.
+#[test]
+fn a_host_under_a_second_address_is_told_before_it_has_a_marker() {
+    let mut observed = booted(living());
+    let new = booted(World::new(desired(4)).observe());
+    observed
+        .hosts
+        .insert("etcd-4".into(), new.hosts["etcd-4"].clone());
+    let data = known(&observed, "etcd-3").data;
+    for data in [DataDir::Empty, data] {
+        let mut twin = known(&new, "etcd-4");
+        twin.data = data;
+        let state = HostState::Known(Box::new(twin.clone()));
+        observed.hosts.insert("etcd-4".into(), state);
+        let out = take_in(&mut observed, "etcd-4@10.0.0.4", twin);
+        assert_eq!(out, ["etcd-4@10.0.0.4"]);
+        assert!(observed.aliases.contains("etcd-4@10.0.0.4"));
+    }
+    let mut copy = known(&observed, "etcd-4");
+    copy.boot = "another".into();
+    assert!(take_in(&mut observed, "etcd-4@10.0.0.44", copy).is_empty());
+}
+
+/// It was cleaned while others could not be told, and belongs to somebody else now.
+#[test]
+fn a_host_that_serves_another_cluster_is_forgotten() {
+    let other = {
+        let mut facts = known(&booted(World::new(desired(5)).observe()), "etcd-5");
+        facts.etcd = known(&living(), "etcd-1").etcd;
+        facts
+    };
+    let marked = {
+        let mut facts = other.clone();
+        let mut marker = known(&living(), "etcd-1")
+            .marker
+            .get()
+            .expect("one")
+            .clone();
+        marker.cluster = "other".into();
+        marker.generation.nonce = "other".into();
+        facts.marker = MarkerState::Present(Box::new(marker));
+        facts
+    };
+    for facts in [other, marked] {
+        let mut observed = haunted();
+        assert_eq!(take_in(&mut observed, "etcd-5", facts), ["etcd-5"]);
+        let plan = plan_of(&[1, 2, 3], &observed, CONVERGE);
+        assert!(plan.blocked.is_empty(), "{}", reasons(&plan));
+        let mut records = 0;
+        for action in &plan.actions {
+            let ActionKind::Record(record) = &action.kind else {
+                panic!("{}", action.id)
+            };
+            assert!(!record.marker.addresses.contains_key("etcd-5"));
+            records += 1;
+        }
+        assert_eq!(records, 3);
+    }
+    // One that lost its marker alone still has a member's data.
+    let mut lost = known(&haunted(), "etcd-3");
+    (lost.marker, lost.boot) = (MarkerState::Absent, "fifth".into());
+    assert!(take_in(&mut haunted(), "etcd-5", lost).is_empty());
+}
+
+/// As long as its member has to leave, its address is what that is known by.
+#[test]
+fn it_is_not_forgotten_before_its_member_is_gone() {
+    let mut observed = haunted();
+    let blank = known(&booted(World::new(desired(5)).observe()), "etcd-5");
+    take_in(&mut observed, "etcd-5", blank);
+    unreachable(&mut observed, "etcd-2");
+    unreachable(&mut observed, "etcd-3");
+    let plan = plan_of(&[1, 2], &observed, CONVERGE);
+    assert!(!plan.blocked.is_empty());
+    for action in &plan.actions {
+        if let ActionKind::Record(record) = &action.kind {
+            assert!(record.marker.addresses.contains_key("etcd-5"));
+        }
+    }
+}
