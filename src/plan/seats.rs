@@ -9,7 +9,7 @@ use crate::etcd::id::MemberId;
 use crate::observed::Observed;
 use crate::observed::etcd::{ClusterView, EtcdState, Member};
 use crate::observed::host::DataDir;
-use crate::observed::marker::{Marker, MarkerState};
+use crate::observed::marker::{Marker, MarkerState, Phase};
 use crate::sabotage::{self, Bug};
 
 /// Restarts by systemd after which a learner that does not answer will not come.
@@ -245,13 +245,14 @@ impl Seating<'_> {
     ) -> Seat {
         let (host, facts) = (self.host, self.host.facts);
         if let Some(marker) = facts.marker.get() {
+            let has_run = marker.member_id.is_some() || marker.generation.phase > Phase::Frozen;
+            // What was claimed and never added has nothing to lose.
             let same_place = marker.data_dir == host.layout.data_dir;
             let moved = same_place && marker.filesystem != facts.filesystem.uuid;
+            let moved = moved && (has_run || by_url.is_some());
             // Somebody's vote is at stake: missing is not lost until the operator says so (Q10).
-            let at_stake = by_url.is_some_and(|member| !member.is_learner);
-            let had_data = marker
-                .member_id
-                .is_some_and(|id| self.is_listed(id) || at_stake);
+            let at_stake = has_run && by_url.is_some_and(|member| !member.is_learner);
+            let had_data = at_stake || marker.member_id.is_some_and(|id| self.is_listed(id));
             let blank = self.replace || sabotage::on(Bug::MissingMountIsBlank);
             if (had_data || moved) && !blank {
                 return self.block(

@@ -148,3 +148,28 @@ fn a_learner_that_never_started_goes_with_its_host() {
         assert_eq!(removes(&plan), [MemberId(7)], "{}", reasons(&plan));
     }
 }
+
+/// A host that was claimed and got no further has no data that could be missing.
+#[test]
+fn what_never_started_may_get_another_disk() {
+    let mut observed = living();
+    observed.hosts.insert("etcd-4".into(), blank("etcd-4"));
+    let growth = plan_of(&[1, 2, 3, 4], &observed, CONVERGE);
+    let facts = facts(&mut observed, "etcd-4");
+    facts.marker = MarkerState::Present(Box::new(claimed(&growth, "etcd-4")));
+    facts.filesystem.uuid = Some("another".into());
+    let plan = plan_of(&[1, 2, 3, 4], &observed, CONVERGE);
+    assert!(
+        ids(&plan).contains(&"node.etcd-4.add"),
+        "{}",
+        reasons(&plan)
+    );
+    // Once it was added it may have been started.
+    list(&mut observed, &member(7, "", "http://10.0.0.4:2380", true));
+    let plan = plan_of(&[1, 2, 3, 4], &observed, CONVERGE);
+    assert!(
+        reasons(&plan).contains("has run there"),
+        "{}",
+        reasons(&plan)
+    );
+}
