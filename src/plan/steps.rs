@@ -371,7 +371,8 @@ impl Steps<'_> {
             changes: vec![],
             margin: Some(with_its_vote(margin)),
         });
-        self.forecast.joined += 1;
+        self.forecast.voters.insert(member);
+        self.forecast.healthy.insert(member);
         Ok(())
     }
 

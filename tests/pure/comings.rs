@@ -52,7 +52,7 @@ pub fn reasons(plan: &Plan) -> String {
 }
 
 /// Every known member lists this one as a learner.
-fn make_learner(observed: &mut Observed, node: &str) {
+pub fn make_learner(observed: &mut Observed, node: &str) {
     for state in observed.hosts.values_mut() {
         let HostState::Known(facts) = state else {
             continue;
@@ -241,4 +241,29 @@ fn a_host_of_another_cluster_does_not_join() {
         "{:?}",
         ids(&plan)
     );
+}
+
+/// A half-way learner that gets its vote counts once, also when it is restarted after that.
+#[test]
+fn a_promoted_learner_counts_once() {
+    let mut world = World::new(desired(2));
+    let plan = plan_for(&world, CONVERGE, "n0");
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+    for node in &mut world.desired_mut().nodes {
+        node.settings.insert("snapshot-count".into(), "5000".into());
+    }
+    let mut observed = world.observe();
+    make_learner(&mut observed, "etcd-2");
+    let intent = Intent {
+        goal: CONVERGE,
+        nonce: "n1".into(),
+    };
+    let now = OffsetDateTime::UNIX_EPOCH;
+    let plan = plan::plan(world.desired(), &observed, &intent, now);
+    for node in ["etcd-1", "etcd-2"] {
+        let blocked = plan.blocked.iter().any(|blocked| {
+            blocked.node.as_deref() == Some(node) && blocked.remedy.contains("--allow-downtime")
+        });
+        assert!(blocked, "{node}: {}", reasons(&plan));
+    }
 }
