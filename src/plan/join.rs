@@ -229,23 +229,25 @@ pub(super) fn joining(
     })
 }
 
+/// Data of a former life may be where the node had it, and where it is to have it.
 fn set_aside(host: &Host<'_>, member: Option<MemberId>, inputs: &Inputs<'_>) -> SetAside {
     let suffix = format!("quorate-replaced-{}", stamp(inputs.now));
     let marker = host.facts.marker.get();
-    let (data_dir, wal_dir) = match marker {
-        Some(marker) => (&marker.data_dir, &marker.wal_dir),
-        None => (&host.layout.data_dir, &host.layout.wal_dir),
-    };
-    let mut moves = vec![runtime::member_in(data_dir)];
-    moves.extend(wal_dir.as_deref().map(runtime::wal_in));
+    let former = marker.map(|marker| (&marker.data_dir, &marker.wal_dir));
+    let new = (&host.layout.data_dir, &host.layout.wal_dir);
+    let mut moves: Vec<(String, String)> = Vec::new();
+    for (data_dir, wal_dir) in former.into_iter().chain([new]) {
+        let wal = wal_dir.as_deref().map(runtime::wal_in);
+        for path in [runtime::member_in(data_dir)].into_iter().chain(wal) {
+            let to = format!("{path}.{suffix}");
+            let aside = (path, to);
+            if !moves.contains(&aside) {
+                moves.push(aside);
+            }
+        }
+    }
     SetAside {
-        moves: moves
-            .into_iter()
-            .map(|path| {
-                let to = format!("{path}.{suffix}");
-                (path, to)
-            })
-            .collect(),
+        moves,
         purge: vec![],
         member,
     }

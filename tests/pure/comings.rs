@@ -267,3 +267,25 @@ fn a_promoted_learner_counts_once() {
         assert!(blocked, "{node}: {}", reasons(&plan));
     }
 }
+
+/// What lay at the new place before would meet the new member's first start.
+#[test]
+fn a_replaced_member_finds_nothing_at_either_place() {
+    let observed = living();
+    let mut file = desired(3);
+    file.nodes[1].data_dir = "/data/etcd".into();
+    let goal = Goal::Converge {
+        allow_downtime: false,
+        replace: vec!["etcd-2".into()],
+    };
+    let nonce = "n1".into();
+    let intent = Intent { goal, nonce };
+    let plan = plan::plan(&file, &observed, &intent, OffsetDateTime::UNIX_EPOCH);
+    let moves = plan.actions.iter().find_map(|action| match &action.kind {
+        ActionKind::SetAside(set_aside) => Some(&set_aside.moves),
+        _ => None,
+    });
+    let moves = moves.unwrap_or_else(|| panic!("{}", reasons(&plan)));
+    let from: Vec<&str> = moves.iter().map(|(from, _)| from.as_str()).collect();
+    assert_eq!(from, ["/var/lib/etcd/member", "/data/etcd/member"]);
+}
