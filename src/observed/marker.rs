@@ -148,6 +148,8 @@ pub enum MarkerState {
     Present(Box<Marker>),
     /// There is one that this program cannot read.
     Unreadable(String),
+    /// A newer program wrote it, in this format.
+    Newer(u32),
 }
 
 impl MarkerState {
@@ -159,6 +161,17 @@ impl MarkerState {
         }
     }
 
+    /// Why there is one and nobody can tell what it says, in words.
+    pub fn unreadable(&self) -> Option<String> {
+        match self {
+            Self::Unreadable(error) => Some(error.clone()),
+            Self::Newer(version) => Some(format!(
+                "it has format {version}, this program knows up to {VERSION}"
+            )),
+            Self::Absent | Self::Present(_) => None,
+        }
+    }
+
     /// Reads the text of a marker.
     pub fn parse(text: &str) -> Self {
         #[derive(Deserialize)]
@@ -166,10 +179,7 @@ impl MarkerState {
             version: u32,
         }
         match serde_json::from_str::<Head>(text) {
-            Ok(head) if head.version > VERSION => Self::Unreadable(format!(
-                "it has format {}, this program knows up to {VERSION}: use a newer quorate",
-                head.version
-            )),
+            Ok(head) if head.version > VERSION => Self::Newer(head.version),
             _ => match serde_json::from_str(text) {
                 Ok(marker) => Self::Present(Box::new(marker)),
                 Err(error) => Self::Unreadable(error.to_string()),
@@ -256,9 +266,7 @@ mod tests {
     fn a_newer_format_is_named() {
         assert_eq!(
             MarkerState::parse(r#"{"version": 99, "novelty": true}"#),
-            MarkerState::Unreadable(
-                "it has format 99, this program knows up to 1: use a newer quorate".into()
-            )
+            MarkerState::Newer(99)
         );
     }
 }

@@ -201,11 +201,14 @@ fn check_data(host: &Host<'_>, generation: &Generation, draft: &mut Draft) {
         .marker
         .get()
         .is_some_and(|marker| marker.generation.phase >= Phase::Started);
-    if let MarkerState::Unreadable(error) = &host.facts.marker {
+    if let Some(error) = host.facts.marker.unreadable() {
         draft.block(
             node,
             format!("its marker cannot be read: {error}"),
-            "restore /etc/quorate/marker.json on the host, or remove it if the host is not managed",
+            match host.facts.marker {
+                MarkerState::Newer(_) => "use a newer quorate",
+                _ => "restore /etc/quorate/marker.json on the host, or remove it if the host is not managed",
+            },
         );
     }
     match &host.facts.data {

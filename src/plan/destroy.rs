@@ -36,6 +36,11 @@ pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
             ),
             HostState::Known(facts) => match &facts.marker {
                 MarkerState::Absent => {}
+                MarkerState::Newer(version) => draft.block(
+                    Some(node),
+                    format!("a newer program wrote its marker, in format {version}"),
+                    "use a newer quorate",
+                ),
                 MarkerState::Unreadable(error) => draft.block(
                     Some(node),
                     format!("its marker cannot be read: {error}"),

@@ -102,7 +102,7 @@ fn host_facts(host: &HostFacts, put: &mut impl FnMut(&str, String)) {
         "marker",
         match &host.marker {
             MarkerState::Absent => "absent".into(),
-            MarkerState::Unreadable(_) => "unreadable".into(),
+            MarkerState::Unreadable(_) | MarkerState::Newer(_) => "unreadable".into(),
             MarkerState::Present(marker) => marker.digest(),
         },
     );

@@ -43,11 +43,11 @@ impl Seating<'_> {
     pub fn seat(&self, draft: &mut Draft) -> Seat {
         let (host, facts) = (self.host, self.host.facts);
         let data_dir = &host.layout.data_dir;
-        if let MarkerState::Unreadable(error) = &facts.marker {
+        if let Some(error) = facts.marker.unreadable() {
             return self.block(
                 draft,
                 format!("its marker cannot be read: {error}"),
-                "remove /etc/quorate/marker.json on the host: it is written anew when the data is this cluster's",
+                self.without_marker(),
             );
         }
         let marker = facts.marker.get();
@@ -124,6 +124,26 @@ impl Seating<'_> {
                 )
             }
             DataDir::Empty | DataDir::NoWal => self.without_data(draft, by_url, waiting),
+        }
+    }
+
+    /// What to do about a marker that cannot be read. Without one a host that lacks its disk looks like a blank one (Q10).
+    fn without_marker(&self) -> &'static str {
+        let is_ours = match &self.host.facts.data {
+            DataDir::Wal(wal) => {
+                wal.cluster_id == self.known.cluster_id && self.view.member(wal.member_id).is_some()
+            }
+            _ => false,
+        };
+        match self.host.facts.marker {
+            MarkerState::Newer(_) => "use a newer quorate",
+            _ if is_ours => {
+                "remove /etc/quorate/marker.json on the host: its data is a member's, and it is written anew"
+            }
+            _ => {
+                "restore /etc/quorate/marker.json on the host, and mount its data; without both nobody can tell a missing \
+                 disk from a new host"
+            }
         }
     }
 

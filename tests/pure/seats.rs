@@ -173,3 +173,27 @@ fn what_never_started_may_get_another_disk() {
         reasons(&plan)
     );
 }
+
+/// Without a marker a host that lacks its disk is taken for a blank one (Q10): the way out must not lead there.
+#[test]
+fn a_marker_is_only_removed_where_the_data_tells_as_much() {
+    use quorate::observed::host::DataDir;
+    let torn = MarkerState::Unreadable("it is torn".into());
+    let newer = MarkerState::parse(r#"{"version": 99}"#);
+    for (marker, is_there, remedy) in [
+        (&torn, true, "remove /etc/quorate/marker.json"),
+        (&torn, false, "restore /etc/quorate/marker.json"),
+        (&newer, true, "use a newer quorate"),
+        (&newer, false, "use a newer quorate"),
+    ] {
+        let mut observed = living();
+        let facts = facts(&mut observed, "etcd-2");
+        facts.marker = marker.clone();
+        if !is_there {
+            facts.data = DataDir::Empty;
+        }
+        let plan = plan_of(&[1, 2, 3], &observed, CONVERGE);
+        let remedies = remedies(&plan, "etcd-2");
+        assert!(remedies.starts_with(remedy), "{is_there} {remedies}");
+    }
+}
