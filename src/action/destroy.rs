@@ -50,6 +50,15 @@ pub struct Clean {
     pub manager: PackageManager,
 }
 
+/// What one member says of the membership may be old; this was read linearizably (Q6, Q7).
+fn still_a_member(member: Option<MemberId>, run: &RunFacts) -> Option<String> {
+    let listed = |id: &MemberId| run.members.iter().any(|found| found.id == *id);
+    let id = member.filter(listed)?;
+    Some(format!(
+        "member {id} is still in the membership: plan again"
+    ))
+}
+
 impl Kind for Stop {
     fn verb(&self) -> Verb {
         Verb::Destroy
@@ -63,6 +72,12 @@ impl Kind for Stop {
     fn precondition(&self) -> Precondition {
         self.member
             .map_or(Precondition::None, Precondition::NotAMember)
+    }
+    fn reads_membership(&self) -> bool {
+        self.member.is_some()
+    }
+    fn refuses(&self, run: &RunFacts) -> Option<String> {
+        still_a_member(self.member, run)
     }
     fn operations(&self, _: &RunFacts) -> Vec<Operation> {
         vec![
@@ -97,6 +112,12 @@ impl Kind for SetAside {
     fn precondition(&self) -> Precondition {
         self.member
             .map_or(Precondition::None, Precondition::NotAMember)
+    }
+    fn reads_membership(&self) -> bool {
+        self.member.is_some()
+    }
+    fn refuses(&self, run: &RunFacts) -> Option<String> {
+        still_a_member(self.member, run)
     }
     fn operations(&self, _: &RunFacts) -> Vec<Operation> {
         self.moves

@@ -182,8 +182,9 @@ fn attempt(
         roster.unfinished = true;
     }
     let back: Vec<MemberId> = first.back().collect();
+    let readable = readable(view, &back, &mended);
     let (changes, finished) = steps::plan(draft, &hosts, view, &roster, joinings, &back, mended);
-    leaving.clean(inputs, draft, view, &changes.removals);
+    leaving.clean(inputs, draft, view, &changes.removals, readable.as_ref());
     if roster.unfinished || !finished {
         no_restarts(draft, &first, &changes);
     }
@@ -194,6 +195,23 @@ fn attempt(
     let settled = leaving.settled(draft, view, stay.count());
     keep_until_clean(draft);
     settled
+}
+
+/// What has to be done before the membership can be read linearizably, which takes a quorum; `None` where members that
+/// come back are too few.
+fn readable(
+    view: &ClusterView,
+    back: &[MemberId],
+    mended: &BTreeSet<ActionId>,
+) -> Option<BTreeSet<ActionId>> {
+    let has_quorum = |starting: &[MemberId]| {
+        let margin = safety::margin(view, MemberId(0), starting);
+        margin.before >= margin.needs
+    };
+    if has_quorum(&[]) {
+        return Some(BTreeSet::new());
+    }
+    has_quorum(back).then(|| mended.clone())
 }
 
 /// `--replace` of a node that the file does not name.

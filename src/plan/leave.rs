@@ -94,13 +94,15 @@ impl Leaving {
         settled
     }
 
-    /// Plans the cleaning of each host whose member goes or has gone. `removals` are the planned ones by member.
+    /// Plans the cleaning of each host whose member goes or has gone. `removals` are the planned ones by member; `readable`
+    /// is what has to be done before the membership can be read, `None` where nothing that is planned helps.
     pub(super) fn clean(
         &self,
         inputs: &Inputs<'_>,
         draft: &mut Draft,
         view: &ClusterView,
         removals: &BTreeMap<MemberId, ActionId>,
+        readable: Option<&BTreeSet<ActionId>>,
     ) {
         for (name, member) in &self.hosts {
             let needs = match member.and_then(|id| removals.get(&id)) {
@@ -112,7 +114,11 @@ impl Leaving {
                 {
                     continue;
                 }
-                None => BTreeSet::new(),
+                None if member.is_none() => BTreeSet::new(),
+                None => match readable {
+                    Some(before) => before.clone(),
+                    None => continue,
+                },
             };
             let Some(facts) = inputs.observed.facts(name) else {
                 continue;

@@ -131,6 +131,37 @@ fn a_host_is_not_forgotten_before_its_member_is_gone() {
     );
 }
 
+/// Whether a member has gone is read linearizably, which takes a quorum.
+#[test]
+fn a_host_is_cleaned_when_somebody_can_tell_that_its_member_is_gone() {
+    let mut observed = living();
+    for state in observed.hosts.values_mut() {
+        if let HostState::Known(facts) = state
+            && let EtcdState::Answered(answer) = &mut facts.etcd
+        {
+            let members = answer.members.as_mut().expect("a list");
+            members.retain(|member| member.name != "etcd-3");
+        }
+    }
+    let cleans = |observed: &Observed| {
+        let plan = plan_of(&[1, 2], observed, CONVERGE);
+        let mut actions = plan.actions.into_iter();
+        actions.find(|action| action.id.0 == "node.etcd-3.clean")
+    };
+    assert!(cleans(&observed).is_some());
+    // One that is started brings the quorum back.
+    let mut down = observed.clone();
+    if let Some(HostState::Known(facts)) = down.hosts.get_mut("etcd-2") {
+        facts.etcd = EtcdState::Silent;
+        facts.unit.active = "inactive".into();
+    }
+    let clean = cleans(&down).expect("planned");
+    let mut needs = clean.needs.iter();
+    assert!(needs.any(|need| need.0 == "node.etcd-2.start"));
+    unreachable(&mut observed, "etcd-2");
+    assert!(cleans(&observed).is_none());
+}
+
 #[test]
 fn a_node_that_was_only_claimed_can_be_taken_out_again() {
     let observed = living();

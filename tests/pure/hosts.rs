@@ -380,3 +380,37 @@ fn an_authority_that_somebody_appended_is_taken_out() {
         assert!(!plan.is_empty() && written == differs, "{plan:?}");
     }
 }
+
+/// What one member lists may be old: it is asked for linearizably before a host is stopped for good, or its data moved.
+#[test]
+fn a_host_is_left_alone_as_long_as_its_member_is_listed() {
+    use quorate::action::destroy::{SetAside, Stop};
+    use quorate::etcd::id::MemberId;
+    use quorate::observed::etcd::Member;
+    let member = Some(MemberId(7));
+    let stop = Stop {
+        unit: "etcd.service".into(),
+        member,
+    };
+    let set_aside = SetAside {
+        moves: vec![],
+        purge: vec![],
+        member,
+    };
+    let listed = Member {
+        id: MemberId(7),
+        name: "etcd-7".into(),
+        peer_urls: vec![],
+        client_urls: vec![],
+        is_learner: false,
+    };
+    let with = |members: Vec<Member>| RunFacts {
+        members,
+        ..RunFacts::default()
+    };
+    for kind in [&stop as &dyn Kind, &set_aside] {
+        assert!(kind.reads_membership());
+        assert!(kind.refuses(&with(vec![listed.clone()])).is_some());
+        assert!(kind.refuses(&with(vec![])).is_none());
+    }
+}
