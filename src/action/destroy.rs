@@ -176,7 +176,8 @@ impl Kind for Clean {
             .filter_map(|file| file.rsplit_once('/'))
             .map(|(directory, _)| directory.to_owned())
             .collect();
-        operations.push(Operation::Sweep(parents.into_iter().collect()));
+        let made = parents.into_iter().chain(self.directories.iter().cloned());
+        operations.push(Operation::Sweep(made.collect()));
         operations.extend(self.files.iter().cloned().map(Operation::RemoveFile));
         operations.push(Operation::Unit(UnitVerb::DaemonReload, self.unit.clone()));
         operations.push(Operation::Unit(UnitVerb::ResetFailed, self.unit.clone()));

@@ -13,6 +13,9 @@ pub struct Claim {
     pub marker: Marker,
     /// Whether the host had no marker.
     pub fresh: bool,
+    /// Directories in which an interrupted run may have left half a copy, and that it forgets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub abandoned: Vec<String>,
 }
 
 /// Writes the marker after a change: what is there now.
@@ -22,6 +25,9 @@ pub struct Record {
     pub marker: Marker,
     /// Paths whose kept previous versions go.
     pub settled: Vec<String>,
+    /// Directories in which an interrupted run may have left half a copy, and that it forgets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub abandoned: Vec<String>,
 }
 
 impl Kind for Claim {
@@ -43,7 +49,9 @@ impl Kind for Claim {
         }
     }
     fn operations(&self, run: &RunFacts) -> Vec<Operation> {
-        write(&self.marker, run)
+        let mut operations = sweep(&self.abandoned);
+        operations.extend(write(&self.marker, run));
+        operations
     }
 }
 
@@ -68,10 +76,19 @@ impl Kind for Record {
         if !self.settled.is_empty() {
             operations.push(Operation::DropPrevious(self.settled.clone()));
         }
+        operations.extend(sweep(&self.abandoned));
         operations.extend(write(&self.marker, run));
         operations.push(journal("applied", run));
         operations
     }
+}
+
+/// The operation that removes half copies, if there may be any.
+fn sweep(abandoned: &[String]) -> Vec<Operation> {
+    if abandoned.is_empty() {
+        return vec![];
+    }
+    vec![Operation::Sweep(abandoned.to_vec())]
 }
 
 /// The line that a changed host keeps: who, what, which plan.

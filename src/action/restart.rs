@@ -32,6 +32,9 @@ pub struct Restart {
     /// Directories of the data that move while the member is stopped, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub moves: Vec<Move>,
+    /// How they are taken back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub back: Vec<Move>,
     /// Why the running process is not what it should be.
     pub reasons: Vec<String>,
 }
@@ -51,25 +54,15 @@ pub struct Readdress {
 /// former place, under a name with this time stamp (Q7).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {
-    /// Where it is.
+    /// Where it is, by whatever name; when this takes it back, where it belongs.
     pub from: String,
     /// Where it will be.
     pub to: String,
     /// Time stamp for names beside either.
     pub stamp: String,
-    /// Whether this takes back what had been moved, if it had been.
+    /// Whether this takes back what had been moved, as far as it had come.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub back: bool,
-}
-
-impl Move {
-    /// The way back.
-    fn back(&self) -> Self {
-        Self {
-            back: true,
-            ..self.clone()
-        }
-    }
 }
 
 impl Restart {
@@ -184,11 +177,10 @@ impl Kind for Restart {
             unit(UnitVerb::DaemonReload),
             unit(UnitVerb::ResetFailed),
         ];
-        if !self.moves.is_empty() {
+        if !self.back.is_empty() {
             // Where it was never stopped, nothing was moved either.
             operations.push(unit(UnitVerb::StopAgain));
-            let back = self.moves.iter().rev().map(Move::back);
-            operations.extend(back.map(Operation::Relocate));
+            operations.extend(self.back.iter().cloned().map(Operation::Relocate));
         }
         operations.extend(self.update(false, |readdress| &readdress.from));
         // A restart that failed before it stopped the member leaves nothing to restart it for.

@@ -4,6 +4,8 @@ pub mod lock;
 mod materials;
 mod membership;
 pub mod perform;
+#[cfg(test)]
+mod relocation;
 pub mod script;
 
 use std::collections::BTreeMap;

@@ -16,8 +16,8 @@ use crate::observe::{Fleet, Operator};
 use crate::remote::{Exit, Host, Source, Upload};
 use crate::safety;
 
-/// Time for the script of an action: package managers are slow.
-const SCRIPT: Duration = Duration::from_secs(900);
+/// Time for a proof: a script of the same run may be at work.
+const PROOF: Duration = Duration::from_secs(900);
 /// Time for an upload.
 const UPLOAD: Duration = Duration::from_secs(900);
 /// Time for a look at a unit.
@@ -86,8 +86,9 @@ async fn operations(
     };
     for step in steps {
         match step {
-            Step::Script(text) => {
-                run_script(&host(context, action).await?, text.expose_secret()).await?
+            Step::Script { text, limit } => {
+                let host = host(context, action).await?;
+                run_script(&host, text.expose_secret(), limit).await?;
             }
             Step::Upload { sha256, arch, to } => {
                 let host = host(context, action).await?;
@@ -166,12 +167,12 @@ pub async fn crash_loop(context: &Context, action: &Action) -> Option<String> {
 pub(super) async fn prove(context: &Context, node: &str) -> Result<(), String> {
     let host = context.fleet.host(node).await;
     let host = host.map_err(|unknown| unknown.detail().to_owned())?;
-    run_script(&host, &script::proof(&context.run_id)).await
+    run_script(&host, &script::proof(&context.run_id), PROOF).await
 }
 
-async fn run_script(host: &Host, text: &str) -> Result<(), String> {
+async fn run_script(host: &Host, text: &str, limit: Duration) -> Result<(), String> {
     let output = host
-        .script(text.as_bytes(), SCRIPT)
+        .script(text.as_bytes(), limit)
         .await
         .map_err(|error| error.to_string())?;
     if output.success() {

@@ -129,51 +129,60 @@ q_aside() {
   fi
   sync -- "$(dirname -- "$1")"
 }
-# Of a stopped member. On one file system it is a rename. Else the original is put out of the way first, so that no two
-# places hold what a unit could start; the copy appears whole or not at all, and the original stays beside.
+# Of a stopped member: what is at $1, by whatever name, goes to $2; $3 is a stamp. On one file system it is a rename. Else
+# the original is put out of the way first, and the copy gets its name last, when the original was put aside for good: a
+# unit that starts in between finds neither (see src/observed/data.rs for what counts when this is cut off).
 q_relocate() {
-  q_moving=$1.quorate-moving
   if mountpoint -q -- "$1"; then
     printf '%s is a mount point and cannot be renamed: mount it at %s by hand, or leave it\n' "$1" "${1%/*}" >&2
     return 79
   fi
-  if [ -e "$1" ]; then
-    # What lies at the new place is of an earlier life.
-    if [ -e "$2" ]; then q_aside "$2" "$2.quorate-$3"; fi
-    if [ "$(stat -c %d -- "$1")" = "$(stat -c %d -- "${2%/*}")" ]; then
-      mv -T -- "$1" "$2"
-      sync -- "${1%/*}" "${2%/*}"
-      return 0
-    fi
-    q_room "$1" "${2%/*}"
+  if [ ! -e "$1" ]; then printf '%s is not there any more\n' "$1" >&2; return 76; fi
+  # What lies at the new place is of an earlier life.
+  q_aside "$2" "$2.quorate-$3"
+  if [ "$(stat -c %d -- "$1")" = "$(stat -c %d -- "${2%/*}")" ]; then
+    mv -T -- "$1" "$2"
+    sync -- "${1%/*}" "${2%/*}"
+    return 0
+  fi
+  q_original=${1%/*}/${2##*/}
+  q_moving=$q_original.quorate-moving
+  q_part=${2%/*}/.quorate-part-${2##*/}
+  rm -rf -- "$q_part"-*
+  q_room "$1" "${2%/*}"
+  if [ "$1" != "$q_moving" ]; then
     mv -T -- "$1" "$q_moving"
     sync -- "${1%/*}"
   fi
-  if [ -e "$q_moving" ]; then
-    if [ ! -e "$2" ]; then
-      rm -rf -- "$2.quorate-part"
-      if ! cp -a --reflink=auto -- "$q_moving" "$2.quorate-part"; then rm -rf -- "$2.quorate-part"; return 77; fi
-      sync -f -- "$2.quorate-part"
-      mv -T -- "$2.quorate-part" "$2"
-      sync -- "${2%/*}"
-    fi
-    mv -T -- "$q_moving" "$1.quorate-$3"
-    sync -- "${1%/*}"
-  elif [ ! -e "$2" ]; then
-    printf '%s is not there, and neither is %s\n' "$1" "$2" >&2
-    return 76
+  # It may take as long as a poor disk takes, at a MiB a second. In the foreground it ends with the script.
+  q_limit=$((600 + q_wants / 1024))
+  if ! timeout --foreground -k 5 "$q_limit" cp -a --reflink=auto -- "$q_moving" "$q_part-$3"; then
+    rm -rf -- "$q_part-$3"
+    printf '%s was not copied to %s within %s s, or not at all\n' "$q_moving" "${2%/*}" "$q_limit" >&2
+    return 77
   fi
+  sync -f -- "$q_part-$3"
+  mv -T -- "$q_moving" "$q_original.quorate-$3"
+  sync -- "${1%/*}"
+  mv -T -- "$q_part-$3" "$2"
+  sync -- "${2%/*}"
 }
-# Takes it back, as far as it had come.
+# Takes back to $1 what went to $2, as far as it had come.
 q_relocate_back() {
+  q_part=${2%/*}/.quorate-part-${2##*/}-$3
   if [ -e "$1" ]; then return 0; fi
   if [ -e "$1.quorate-moving" ]; then
-    if [ -e "$2" ]; then q_aside "$2" "$2.quorate-$3-undo"; fi
     mv -T -- "$1.quorate-moving" "$1"
-    sync -- "${1%/*}"
+  elif [ -e "$1.quorate-$3" ] && [ -e "$q_part" ]; then
+    # The copy is whole, and nobody has used it.
+    mv -T -- "$1.quorate-$3" "$1"
   else
-    q_relocate "$2" "$1" "$3-undo"
+    # What is inside of something that has not come is not there either.
+    if [ -e "$2" ] && [ -d "${1%/*}" ]; then q_relocate "$2" "$1" "$3-undo"; fi
+    return 0
   fi
+  sync -- "${1%/*}"
+  rm -rf -- "$q_part"
 }
 q_room() {
   q_wants=$(du -sk -- "$1")

@@ -1,6 +1,7 @@
 //! Operations as shell: what an action does on its host, rendered into as few scripts as possible.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +13,7 @@ use crate::observe::shell::{word, words};
 use crate::runtime::{Content, FileWrite, Profile};
 
 /// Functions that scripts are made of.
-const PRELUDE: &str = include_str!("prelude.sh");
+pub(super) const PRELUDE: &str = include_str!("prelude.sh");
 /// The proof that the lock is this run's.
 const GUARD: &str = include_str!("guard.sh");
 
@@ -26,10 +27,20 @@ pub fn proof(run_id: &str) -> String {
     format!("{PRELUDE}{}", guard(run_id))
 }
 
+/// Time for the script of an action: package managers are slow.
+const SCRIPT: Duration = Duration::from_secs(900);
+/// Time for one that may copy data to another file system: `q_relocate` has a limit of its own, which grows with the size.
+const COPYING: Duration = Duration::from_secs(24 * 3600);
+
 /// One thing for the executor to do.
 pub enum Step {
     /// Run a script.
-    Script(SecretString),
+    Script {
+        /// Its text.
+        text: SecretString,
+        /// After this it is ended.
+        limit: Duration,
+    },
     /// Upload the release archive with this digest.
     Upload {
         /// Hex sha256.
@@ -78,12 +89,18 @@ pub fn steps(
 ) -> Result<Vec<Step>, String> {
     let mut steps = Vec::new();
     let mut body = String::new();
+    let copies = |operation: &Operation| matches!(operation, Operation::Relocate(_));
+    let limit = if operations.iter().any(copies) {
+        COPYING
+    } else {
+        SCRIPT
+    };
     let mut rest = operations;
     while let Some((operation, after)) = rest.split_first() {
         rest = after;
         match operation {
             Operation::Upload { sha256, arch, to } => {
-                flush(&mut body, run_id, &mut steps);
+                flush(&mut body, run_id, limit, &mut steps);
                 steps.push(Step::Upload {
                     sha256: sha256.clone(),
                     arch: arch.clone(),
@@ -97,7 +114,7 @@ pub fn steps(
             | Operation::UpdateMember(..)
             | Operation::AwaitDialable(..)
             | Operation::SaveSnapshot => {
-                flush(&mut body, run_id, &mut steps);
+                flush(&mut body, run_id, limit, &mut steps);
                 steps.extend(etcd_call(operation).map(Step::Etcd));
             }
             Operation::WriteFile(first) => {
@@ -113,7 +130,7 @@ pub fn steps(
             other => line(&mut body, other),
         }
     }
-    flush(&mut body, run_id, &mut steps);
+    flush(&mut body, run_id, limit, &mut steps);
     Ok(steps)
 }
 
@@ -130,13 +147,14 @@ fn etcd_call(operation: &Operation) -> Option<EtcdCall> {
     })
 }
 
-fn flush(body: &mut String, run_id: &str, steps: &mut Vec<Step>) {
+fn flush(body: &mut String, run_id: &str, limit: Duration, steps: &mut Vec<Step>) {
     if body.is_empty() {
         return;
     }
     let script = format!("{PRELUDE}{}{body}", guard(run_id));
     body.clear();
-    steps.push(Step::Script(script.into()));
+    let text = script.into();
+    steps.push(Step::Script { text, limit });
 }
 
 /// Files in `/run` before a first start lift the assertion on the WAL: they go when the script ends, however it ends.
@@ -385,6 +403,7 @@ fn unit_command(verb: UnitVerb, unit: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::action::restart::Move;
     use crate::observed::host::PackageManager;
 
     struct None;
@@ -427,9 +446,16 @@ mod tests {
             },
         ];
         let steps = steps(&operations, "run", &mut None).unwrap();
-        let [Step::Script(script)] = steps.as_slice() else {
+        let [
+            Step::Script {
+                text: script,
+                limit,
+            },
+        ] = steps.as_slice()
+        else {
             panic!("one script")
         };
+        assert_eq!(*limit, SCRIPT);
         let output = std::process::Command::new("sh")
             .args(["-n", "-c", script.expose_secret()])
             .output()
@@ -442,72 +468,19 @@ mod tests {
         assert!(!script.expose_secret().contains("$(no)"));
     }
 
-    /// Runs functions of the prelude in a directory, where `a/member` and `b` are made ready by `before`.
-    fn shell(before: &str, call: &str) -> std::collections::BTreeSet<String> {
-        let dir = tempfile::tempdir().unwrap();
-        let script = format!(
-            "{PRELUDE}cd {}\nmkdir a b\n{before}\n{call}\n",
-            dir.path().display()
-        );
-        let output = std::process::Command::new("sh")
-            .args(["-c", &script])
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        let mut found = std::collections::BTreeSet::new();
-        for side in ["a", "b"] {
-            for entry in std::fs::read_dir(dir.path().join(side)).unwrap() {
-                let path = entry.unwrap().path();
-                let name = path.file_name().unwrap().to_string_lossy().into_owned();
-                let what = std::fs::read_to_string(path.join("what")).unwrap();
-                found.insert(format!("{side}/{name} {}", what.trim()));
-            }
-        }
-        found
-    }
-
     #[test]
-    fn data_moves_once_and_back_only_as_far_as_it_came() {
-        let live = "mkdir a/member; echo live >a/member/what";
-        let stale = "mkdir b/member; echo stale >b/member/what";
-        let there = "q_relocate ./a/member ./b/member 1";
-        let back = "q_relocate_back ./a/member ./b/member 1";
-        let is = |before: &str, call: &str, expected: &[&str]| {
-            let expected = expected.iter().map(|line| (*line).to_owned()).collect();
-            assert_eq!(shell(before, call), expected, "{before}; {call}");
+    fn what_may_copy_data_has_the_time_for_it() {
+        let moved = Move {
+            from: "/a/member".into(),
+            to: "/b/member".into(),
+            stamp: "1".into(),
+            back: false,
         };
-        is(live, there, &["b/member live"]);
-        is(live, &format!("{there}; {there}"), &["b/member live"]);
-        is(live, &format!("{there}; {back}"), &["a/member live"]);
-        is(
-            &format!("{live}; {stale}"),
-            there,
-            &["b/member live", "b/member.quorate-1 stale"],
-        );
-        // Nothing was moved yet: what lies at the new place is none of ours.
-        is(
-            &format!("{live}; {stale}"),
-            back,
-            &["a/member live", "b/member stale"],
-        );
-        // Cut off in a copy to another file system, before and after it appeared.
-        let moving = "mkdir a/member.quorate-moving; echo live >a/member.quorate-moving/what";
-        is(moving, there, &["a/member.quorate-1 live", "b/member live"]);
-        let copied = format!("{moving}; cp -a a/member.quorate-moving b/member");
-        is(
-            &copied,
-            there,
-            &["a/member.quorate-1 live", "b/member live"],
-        );
-        is(moving, back, &["a/member live"]);
-        is(
-            &copied,
-            back,
-            &["a/member live", "b/member.quorate-1-undo live"],
-        );
+        let unit = Operation::Unit(UnitVerb::StopForRestart, "etcd.service".into());
+        let steps = steps(&[unit, Operation::Relocate(moved)], "run", &mut None).unwrap();
+        let [Step::Script { limit, .. }] = steps.as_slice() else {
+            panic!("one script")
+        };
+        assert_eq!(*limit, COPYING);
     }
 }

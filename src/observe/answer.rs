@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::probe::{ProbeSpec, Remembered};
 use crate::etcd::wal;
 use crate::observed::certificate::{FoundCertificate, parse_certificate};
+use crate::observed::data::{Sightings, Whereabouts};
 use crate::observed::etcd::EtcdState;
 use crate::observed::host::{
     BinaryFact, DataDir, FileFact, FileStat, FilesystemFact, HostFacts, HostUnknown, Listener, Os,
@@ -32,6 +33,8 @@ const NEEDED: [&str; 8] = [
 pub struct Answer {
     /// The facts; what etcd says is not among them yet.
     pub facts: HostFacts,
+    /// What there is in the places where data was looked for.
+    pub sightings: Sightings,
     /// Large files.
     pub remembered: BTreeMap<String, Remembered>,
 }
@@ -77,7 +80,7 @@ struct Reader {
     held: BTreeSet<String>,
     locks: Vec<String>,
     filesystem: FilesystemFact,
-    data: Option<DataDir>,
+    sightings: Sightings,
     listeners: Vec<Listener>,
 }
 
@@ -164,14 +167,14 @@ impl Reader {
                     }
                 }
             }
-            ("wal", [content]) => {
-                let head = STANDARD.decode(content).unwrap_or_default();
-                self.data = Some(match wal::identity(&head) {
-                    Ok(identity) => DataDir::Wal(identity),
-                    Err(error) => DataDir::Unreadable(error.to_string()),
-                });
+            ("data", [path]) => {
+                self.sightings.directories.insert((*path).into());
             }
-            ("nowal", _) => self.data = Some(DataDir::NoWal),
+            ("wal", [content, path]) => {
+                let head = STANDARD.decode(content).unwrap_or_default();
+                let identity = wal::identity(&head).map_err(|error| error.to_string());
+                self.sightings.wals.insert((*path).into(), identity);
+            }
             ("listen", [port, ours, owner]) => {
                 if let Ok(port) = u16::from_str_radix(port, 16) {
                     self.listeners.push(Listener {
@@ -281,6 +284,10 @@ impl Reader {
         self.listeners.sort();
         self.listeners.dedup_by_key(|listener| listener.port);
         self.unit.drop_ins.sort();
+        let (data, whereabouts) = match spec.places.first() {
+            Some(wanted) => self.sightings.locate(&spec.places, wanted),
+            None => (DataDir::Empty, Whereabouts::default()),
+        };
         Ok(Answer {
             facts: HostFacts {
                 os: self.os,
@@ -292,7 +299,8 @@ impl Reader {
                 binary,
                 packages: self.packages,
                 held: self.held,
-                data: self.data.unwrap_or(DataDir::Empty),
+                data,
+                whereabouts,
                 marker: match self.marker {
                     None => MarkerState::Absent,
                     Some(None) => MarkerState::Unreadable("it is not text".into()),
@@ -306,6 +314,7 @@ impl Reader {
                 listeners: self.listeners,
                 etcd: EtcdState::Silent,
             },
+            sightings: self.sightings,
             remembered,
         })
     }
@@ -370,6 +379,7 @@ fn decode(content: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observed::data::Place;
     use proptest::prelude::*;
 
     fn spec() -> ProbeSpec {
@@ -382,8 +392,10 @@ mod tests {
             certificates: vec![],
             others: vec!["/var/lib/etcd".into()],
             packages: vec![],
-            data_dir: "/var/lib/etcd".into(),
-            wal_dir: "/var/lib/etcd/member/wal".into(),
+            places: vec![Place {
+                data_dir: "/var/lib/etcd".into(),
+                wal_dir: None,
+            }],
             ports: [2379, 2380],
             remembered: BTreeMap::new(),
             authority: None,

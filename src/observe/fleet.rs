@@ -14,8 +14,9 @@ use super::memory::Memory;
 use super::probe::ProbeSpec;
 use crate::desired::model::{Desired, Node, Ssh, TlsMode};
 use crate::observed::certificate::CaFacts;
+use crate::observed::data;
 use crate::observed::etcd::{ClusterView, EtcdAnswer, EtcdState};
-use crate::observed::host::{DataDir, HostUnknown};
+use crate::observed::host::HostUnknown;
 use crate::observed::{HostFacts, HostState};
 use crate::remote::{
     ConnectError, EtcdClient, EtcdEndpoint, EtcdErrorKind, EtcdTls, Host, Policy, RemoteError,
@@ -215,16 +216,18 @@ impl Fleet {
         if answer.remembered != memory {
             self.memory.remember(&link.node.ssh, &answer.remembered);
         }
-        let mut facts = answer.facts;
-        if let Some(spec) =
-            spec.of_former_directories(facts.marker.get(), facts.unit.environment.as_ref())
-        {
+        let (mut facts, mut sightings) = (answer.facts, answer.sightings);
+        let environment = facts.unit.environment.as_ref();
+        let running = environment.and_then(runtime::place_in);
+        let wanted = link.layout.place();
+        let places = data::places(running, facts.marker.get(), wanted.clone());
+        if let Some(spec) = spec.of_others(&places) {
             let script = spec.script();
             let output = host.script(script.as_bytes(), PROBE).await;
             let output = output.map_err(|error| failed_probe(&link.node.name, error))?;
             let text = String::from_utf8_lossy(&output.stdout);
-            let former = answer::read(&text, &spec, halfway)?.facts.data;
-            facts.data = DataDir::where_it_is(former, facts.data);
+            sightings.extend(answer::read(&text, &spec, halfway)?.sightings);
+            (facts.data, facts.whereabouts) = sightings.locate(&places, &wanted);
         }
         let etcd = match link.learn(&facts) {
             true => self.ask(link, &host).await,

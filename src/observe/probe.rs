@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::shell::{word, words};
 use crate::desired::model::{Desired, Install};
 use crate::observed::certificate::CaFacts;
-use crate::observed::marker::{self, Marker};
+use crate::observed::data::Place;
+use crate::observed::marker;
 use crate::plan::fingerprint::sha256;
-use crate::runtime::{Content, Layout, directories_in, wal_files_in};
+use crate::runtime::{Content, Layout};
 
 /// What to look for on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,10 +31,8 @@ pub struct ProbeSpec {
     pub others: Vec<String>,
     /// Packages to ask for.
     pub packages: Vec<String>,
-    /// Data directory.
-    pub data_dir: String,
-    /// Directory of `*.wal`.
-    pub wal_dir: String,
+    /// Where data is looked for; the file system of the first is asked for.
+    pub places: Vec<Place>,
     /// Ports of the member.
     pub ports: [u16; 2],
     /// Digests by path of large files, with the stat they had and the version that etcd printed.
@@ -86,8 +85,7 @@ impl ProbeSpec {
                     .to_vec(),
                 _ => vec![],
             },
-            data_dir: layout.data_dir.clone(),
-            wal_dir: layout.wal_files_dir(),
+            places: vec![layout.place()],
             ports: [layout.client_port, layout.peer_port],
             remembered,
             authority,
@@ -109,29 +107,19 @@ impl ProbeSpec {
         spec
     }
 
-    /// The same where the marker says that the data is in other directories than these; `None` where it does not.
-    /// What runs knows better than a marker that an interrupted run left.
-    pub fn of_former_directories(
-        &self,
-        marker: Option<&Marker>,
-        running: Option<&BTreeMap<String, String>>,
-    ) -> Option<Self> {
-        let (data_dir, wal_dir) = match running.and_then(directories_in) {
-            Some(directories) => directories,
-            None => marker.map(|marker| (marker.data_dir.clone(), marker.wal_dir.clone()))?,
-        };
-        let wal_dir = wal_files_in(&data_dir, wal_dir.as_deref());
-        let differs = (&data_dir, &wal_dir) != (&self.data_dir, &self.wal_dir);
-        differs.then(|| Self {
-            data_dir,
-            wal_dir,
+    /// The same for those of the places that this does not look at; `None` where there are none.
+    pub fn of_others(&self, places: &[Place]) -> Option<Self> {
+        let others = places.iter().filter(|place| !self.places.contains(place));
+        let places: Vec<Place> = others.cloned().collect();
+        (!places.is_empty()).then(|| Self {
+            places,
             ..self.clone()
         })
     }
 
     /// The script.
     pub fn script(&self) -> String {
-        let mut s = String::from(HEAD);
+        let mut s = format!("{FUNCTIONS}{SYSTEM}");
         let _ = writeln!(s, "q_user={}", word(&self.user));
         let paths = self
             .large
@@ -176,7 +164,10 @@ impl ProbeSpec {
             word(&self.user)
         );
         let _ = writeln!(s, "q_unit {} {}", word(&self.unit), word(&self.etcd));
-        let _ = writeln!(s, "q_data {} {}", word(&self.data_dir), word(&self.wal_dir));
+        if let Some(first) = self.places.first() {
+            let _ = writeln!(s, "q_filesystem {}", word(&first.data_dir));
+        }
+        s.push_str(&look_for_data(&self.places));
         let _ = writeln!(s, "q_ports {:04X} {:04X}", self.ports[0], self.ports[1]);
         if !self.packages.is_empty() {
             let _ = writeln!(
@@ -190,8 +181,24 @@ impl ProbeSpec {
     }
 }
 
+/// Commands that tell which directories in these places may be data.
+fn look_for_data(places: &[Place]) -> String {
+    let mut s = String::new();
+    for place in places {
+        let separate = place.separate_wal().unwrap_or_default();
+        let _ = writeln!(s, "q_data {} {}", word(&place.data_dir), word(&separate));
+    }
+    s
+}
+
+/// A script that does nothing else.
+#[cfg(test)]
+pub(crate) fn data_script(places: &[Place]) -> String {
+    format!("{FUNCTIONS}{}", look_for_data(places))
+}
+
 /// Functions of the script. `set -e` is off: what cannot be read is an answer too.
-const HEAD: &str = r##"set -u
+const FUNCTIONS: &str = r##"set -u
 q_b64() { head -c 65536 -- "$1" 2>/dev/null | base64 -w0 2>/dev/null; }
 # Whatever that file is, it is not run as root: as nobody or, where only the service user may, as that.
 q_version() {
@@ -249,19 +256,29 @@ EOF
   fi
   if [ -n "$started" ]; then printf 'started\t%s\n' "$(date -d "$started" +%s 2>/dev/null)"; fi
 }
-q_data() {
+q_filesystem() {
   at=$1
   while [ ! -d "$at" ] && [ "$at" != / ]; do at=$(dirname -- "$at"); done
   printf 'df\t%s\n' "$(df -Pk -- "$at" 2>/dev/null | tail -n 1)"
   printf 'findmnt\t%s\n' "$(findmnt -n -P -o TARGET,FSTYPE,UUID -T "$at" 2>/dev/null | head -n 1)"
-  wal=
-  # Half-way to a place of its own it is inside still, and half-way to another file system it is beside.
-  for file in "$2"/*.wal "$1"/member/wal/*.wal "$2".quorate-moving/*.wal "$1"/member.quorate-moving/wal/*.wal; do if [ -e "$file" ]; then wal=$file; break; fi; done
-  if [ -n "$wal" ]; then
-    printf 'wal\t%s\n' "$(head -c 512 -- "$wal" 2>/dev/null | base64 -w0)"
-  elif [ -e "$1/member" ]; then
-    printf 'nowal\n'
-  fi
+}
+# What was moved has other names until it has arrived, and of an original that was put aside only the name is asked for.
+q_data() {
+  for member in "$1"/member "$1"/member.quorate-* "$1"/.quorate-part-member-*; do
+    [ -e "$member" ] || continue
+    printf 'data\t%s\n' "$member"
+    case ${member##*/} in member|member.quorate-moving|.quorate-part-*) q_wals "$member/wal" ;; esac
+  done
+  if [ -n "$2" ]; then q_wals "$2"; fi
+}
+q_wals() {
+  for wal in "$1" "$1".quorate-* "${1%/*}"/.quorate-part-wal-*; do
+    [ -e "$wal" ] || continue
+    printf 'data\t%s\n' "$wal"
+    for file in "$wal"/*.wal; do
+      if [ -e "$file" ]; then printf 'wal\t%s\t%s\n' "$(head -c 512 -- "$file" 2>/dev/null | base64 -w0)" "$wal"; break; fi
+    done
+  done
 }
 q_ports() {
   for table in /proc/net/tcp /proc/net/tcp6; do
@@ -298,7 +315,10 @@ q_packages() {
     done
   fi
 }
-printf 'clock\t%s\n' "$(date +%s%3N)"
+"##;
+
+/// What it asks of every host.
+const SYSTEM: &str = r##"printf 'clock\t%s\n' "$(date +%s%3N)"
 printf 'boot\t%s\n' "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
 printf 'uid\t%s\n' "$(id -u)"
 printf 'arch\t%s\n' "$(uname -s) $(uname -m)"

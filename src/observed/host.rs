@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::certificate::FoundCertificate;
+use super::data::Whereabouts;
 use super::etcd::EtcdState;
 use super::marker::MarkerState;
 use crate::etcd::wal::WalIdentity;
@@ -80,6 +81,8 @@ pub struct HostFacts {
     pub held: BTreeSet<String>,
     /// The member's data directory.
     pub data: DataDir,
+    /// Where that was found: it may be half-way to another place.
+    pub whereabouts: Whereabouts,
     /// The marker.
     pub marker: MarkerState,
     /// The file system of the data directory, or of its nearest existing parent.
@@ -250,17 +253,6 @@ pub enum DataDir {
     Wal(WalIdentity),
     /// A WAL that could not be read.
     Unreadable(String),
-}
-
-impl DataDir {
-    /// What is known of a member's data while its directories change: what the former ones hold counts first, for it
-    /// leaves them only by moving.
-    pub fn where_it_is(former: Self, new: Self) -> Self {
-        match (&former, &new) {
-            (Self::Empty, _) | (Self::NoWal, Self::Wal(_)) => new,
-            _ => former,
-        }
-    }
 }
 
 /// The file system under the data directory.

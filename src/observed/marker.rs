@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::data::Place;
 use super::table::Table;
 use crate::etcd::id::{ClusterId, MemberId};
 
@@ -42,6 +43,9 @@ pub struct Marker {
     pub data_dir: String,
     /// WAL directory, if separate.
     pub wal_dir: Option<String>,
+    /// Further places that the data may have gone to since, while it moves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moving: Vec<Place>,
     /// UUID of the file system that holds the data directory.
     pub filesystem: Option<String>,
     /// Files that are ours, with their digests.
@@ -202,6 +206,21 @@ impl Marker {
             last_plan: None,
             ..self.clone()
         }
+    }
+
+    /// Where the data was when nothing moved.
+    pub fn place(&self) -> Place {
+        Place {
+            data_dir: self.data_dir.clone(),
+            wal_dir: self.wal_dir.clone(),
+        }
+    }
+
+    /// That, and all places that it may have gone to since.
+    pub fn places(&self) -> Vec<Place> {
+        let mut places = vec![self.place()];
+        places.extend(self.moving.iter().cloned());
+        places
     }
 
     /// Digest of the canonical marker.

@@ -1,6 +1,7 @@
 //! What is there: hosts, data directories, markers and what etcd says. What could not be learnt is a value, not a gap.
 
 pub mod certificate;
+pub mod data;
 pub mod etcd;
 pub mod host;
 pub mod marker;
@@ -13,6 +14,7 @@ use serde::Serialize;
 use crate::desired::model::Desired;
 use crate::etcd::id::MemberId;
 
+pub use data::{Place, Whereabouts};
 pub use etcd::{ClusterView, EtcdState};
 pub use host::{HostFacts, HostUnknown};
 pub use marker::{Marker, MarkerState};

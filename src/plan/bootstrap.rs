@@ -92,6 +92,7 @@ pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
             kind: ActionKind::Record(Record {
                 marker: markers::settled(inputs, host, settled_generation, ids),
                 settled: vec![],
+                abandoned: vec![],
             }),
             because: vec![],
             needs: BTreeSet::from([form.clone()]),
@@ -305,6 +306,7 @@ fn prepare_host(
         let kind = ActionKind::Claim(Claim {
             marker: markers::ahead(host, &settled),
             fresh: host.facts.marker.get().is_none(),
+            abandoned: vec![],
         });
         needs.insert(add("claim", kind, &BTreeSet::new(), vec![]));
     }

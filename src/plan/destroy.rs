@@ -9,9 +9,9 @@ use super::{Draft, Goal, Inputs};
 use crate::action::destroy::{Clean, SetAside, Stop};
 use crate::action::{Action, ActionId, ActionKind};
 use crate::observed::HostState;
+use crate::observed::data::{Place, Whereabouts};
 use crate::observed::host::{DataDir, HostFacts};
 use crate::observed::marker::{Marker, MarkerState};
-use crate::runtime;
 use crate::sabotage::{self, Bug};
 
 /// `20261121T101500Z`, for the names of what is moved aside.
@@ -71,6 +71,26 @@ pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
     }
 }
 
+/// Data to set aside, each within its own directory, which may be a disk of its own: what is where the marker says, and
+/// what an interrupted run has left on its way.
+pub(super) fn asides(place: &Place, found: &Whereabouts, suffix: &str) -> Vec<(String, String)> {
+    let mut asides = Vec::new();
+    let members = [Some(place.member()), found.member.clone()];
+    let wals = [place.separate_wal(), found.wal.clone()];
+    for (name, paths) in [("member", members), ("wal", wals)] {
+        for path in paths.into_iter().flatten() {
+            let is_inside = asides
+                .iter()
+                .any(|(other, _)| path == *other || path.starts_with(&format!("{other}/")));
+            if let (Some((directory, _)), false) = (path.rsplit_once('/'), is_inside) {
+                let to = format!("{directory}/{name}.{suffix}");
+                asides.push((path, to));
+            }
+        }
+    }
+    asides
+}
+
 /// Takes everything away from one host.
 pub(super) fn host(
     inputs: &Inputs<'_>,
@@ -110,26 +130,17 @@ pub(super) fn host(
     // The data directory of the marker may not be that of the file: what is not there is not moved.
     if facts.data != DataDir::Empty || !absent {
         let suffix = format!("quorate-destroyed-{}", stamp(inputs.now));
-        let member = format!("{}/member", marker.data_dir);
-        // Within the directory of the file, which may be a disk of its own.
-        let wal = marker.wal_dir.as_deref().map(runtime::wal_in);
+        let moves = asides(&marker.place(), &facts.whereabouts, &suffix);
         let mut set_aside = SetAside {
             moves: vec![],
             purge: vec![],
             member: None,
         };
         if purge {
-            set_aside.purge.push(member);
-            set_aside.purge.extend(wal);
+            set_aside.purge = moves.into_iter().map(|(from, _)| from).collect();
         } else {
-            let to = format!("{member}.{suffix}");
-            aside.push(to.clone());
-            set_aside.moves.push((member, to));
-            if let Some(wal) = wal {
-                let to = format!("{wal}.{suffix}");
-                aside.push(to.clone());
-                set_aside.moves.push((wal, to));
-            }
+            aside.extend(moves.iter().map(|(_, to)| to.clone()));
+            set_aside.moves = moves;
         }
         add("set-aside", ActionKind::SetAside(set_aside), &mut before);
     }

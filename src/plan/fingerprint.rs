@@ -125,11 +125,14 @@ fn host_facts(host: &HostFacts, put: &mut impl FnMut(&str, String)) {
     // Whether the process was started with what lies on the disk.
     if let Some(started_at) = host.unit.started_at {
         let files = host.files.iter();
-        let since = files.filter_map(|(path, file)| match file.file()?.changed_at.cmp(&started_at) {
-            Ordering::Less => None,
-            Ordering::Equal => Some(format!("{path} with it")),
-            Ordering::Greater => Some(format!("{path} after it")),
-        });
+        let since =
+            files.filter_map(
+                |(path, file)| match file.file()?.changed_at.cmp(&started_at) {
+                    Ordering::Less => None,
+                    Ordering::Equal => Some(format!("{path} with it")),
+                    Ordering::Greater => Some(format!("{path} after it")),
+                },
+            );
         let since: Vec<String> = since.collect();
         put("written since its start", since.join(", "));
     }
@@ -182,6 +185,11 @@ fn host_facts(host: &HostFacts, put: &mut impl FnMut(&str, String)) {
             DataDir::Unreadable(_) => "unreadable".into(),
         },
     );
+    if host.data != DataDir::Empty {
+        let found = [&host.whereabouts.member, &host.whereabouts.wal];
+        let found: Vec<&str> = found.into_iter().flatten().map(String::as_str).collect();
+        put("place of the data", found.join(" "));
+    }
     put(
         "file system",
         host.filesystem

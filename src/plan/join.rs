@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::converge::change_of;
-use super::destroy::stamp;
+use super::destroy::{asides, stamp};
 use super::host::{Differences, Host};
 use super::membership::Seat;
 use super::{Inputs, markers};
@@ -14,10 +14,10 @@ use crate::action::marker::{Claim, Record};
 use crate::action::promote::Promote;
 use crate::action::{Action, ActionId, ActionKind, Change};
 use crate::etcd::id::{ClusterId, MemberId};
+use crate::observed::Whereabouts;
 use crate::observed::host::DataDir;
-use crate::observed::marker::{Generation, Phase};
+use crate::observed::marker::{Generation, Marker, Phase};
 use crate::plan::model::Blocked;
-use crate::runtime;
 
 /// The actions of one joining node, by the stage at which they may go.
 pub(super) struct Joining {
@@ -74,9 +74,11 @@ pub(super) fn joining(
         _ => "the cluster file names it, and it is not a member yet".to_owned(),
     };
 
+    let ahead = markers::ahead(host, &marker(Phase::Frozen));
     let claim = Claim {
-        marker: markers::ahead(host, &marker(Phase::Frozen)),
         fresh: host.facts.marker.get().is_none(),
+        abandoned: markers::abandoned(host, &ahead),
+        marker: ahead,
     };
     let is_claimed =
         host.facts.marker.get().map(|marker| marker.canonical()) == Some(claim.marker.clone());
@@ -213,6 +215,7 @@ pub(super) fn joining(
         "record",
         ActionKind::Record(Record {
             settled: settled.files.keys().cloned().collect(),
+            abandoned: markers::abandoned(host, &settled),
             marker: settled,
         }),
         &why,
@@ -232,20 +235,12 @@ pub(super) fn joining(
 /// Data of a former life may be where the node had it, and where it is to have it.
 fn set_aside(host: &Host<'_>, member: Option<MemberId>, inputs: &Inputs<'_>) -> SetAside {
     let suffix = format!("quorate-replaced-{}", stamp(inputs.now));
-    let marker = host.facts.marker.get();
-    let former = marker.map(|marker| (&marker.data_dir, &marker.wal_dir));
-    let new = (&host.layout.data_dir, &host.layout.wal_dir);
-    let mut moves: Vec<(String, String)> = Vec::new();
-    for (data_dir, wal_dir) in former.into_iter().chain([new]) {
-        let wal = wal_dir.as_deref().map(runtime::wal_in);
-        for path in [runtime::member_in(data_dir)].into_iter().chain(wal) {
-            let to = format!("{path}.{suffix}");
-            let aside = (path, to);
-            if !moves.contains(&aside) {
-                moves.push(aside);
-            }
-        }
-    }
+    let wanted = host.layout.place();
+    let former = host.marker().map_or_else(|| wanted.clone(), Marker::place);
+    let mut moves = asides(&former, &host.facts.whereabouts, &suffix);
+    let mut others = asides(&wanted, &Whereabouts::default(), &suffix);
+    others.retain(|other| !moves.contains(other));
+    moves.extend(others);
     SetAside {
         moves,
         purge: vec![],

@@ -69,6 +69,7 @@ pub(super) fn settled(
         unit: host.layout.unit.clone(),
         data_dir: host.layout.data_dir.clone(),
         wal_dir: host.layout.wal_dir.clone(),
+        moving: vec![],
         filesystem: host.facts.filesystem.uuid.clone(),
         files: host.expected_files(),
         directories,
@@ -164,6 +165,22 @@ fn beside(newer: &Table<SshAddress>, older: &Table<SshAddress>) -> BTreeMap<Stri
         .collect()
 }
 
+/// Directories in which an interrupted run may have left half a copy of the data, and that the next marker forgets.
+pub(super) fn abandoned(host: &Host<'_>, next: &Marker) -> Vec<String> {
+    let moving = host.marker().filter(|marker| !marker.moving.is_empty());
+    let places = moving.map(Marker::places).unwrap_or_default();
+    let kept = next.places();
+    let directories: BTreeSet<String> = places
+        .into_iter()
+        .filter(|place| !kept.contains(place))
+        .flat_map(|place| {
+            let member = place.member();
+            [place.data_dir, member].into_iter().chain(place.wal_dir)
+        })
+        .collect();
+    directories.into_iter().collect()
+}
+
 /// The marker that is written before a change: what is there now stays named until the change is done.
 pub(super) fn ahead(host: &Host<'_>, settled: &Marker) -> Marker {
     let mut marker = settled.clone();
@@ -191,10 +208,18 @@ pub(super) fn ahead(host: &Host<'_>, settled: &Marker) -> Marker {
     marker.files.extend(gone);
     // A host that is on its way out is known until it is clean.
     if let Some(old) = host.facts.marker.get() {
-        // Until the change is done, what has been there is: whose data it is, and where.
+        // Until the change is done, what has been there is: whose data it is, where it was, and where it may be.
         marker.member_id = marker.member_id.or(old.member_id);
         marker.data_dir.clone_from(&old.data_dir);
         marker.wal_dir.clone_from(&old.wal_dir);
+        let found = &host.facts.whereabouts;
+        let wanted = host.layout.place();
+        // Where none of it has got to, what is there is not it.
+        let places = old.moving.iter().filter(|place| place.holds(found));
+        marker.moving = places.cloned().collect();
+        if !marker.places().contains(&wanted) {
+            marker.moving.push(wanted);
+        }
         marker.filesystem.clone_from(&old.filesystem);
     }
     if let Some(old) = host.facts.marker.get()

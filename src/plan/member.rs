@@ -20,6 +20,7 @@ use crate::observed::HostFacts;
 use crate::observed::etcd::{ClusterView, EtcdState};
 use crate::observed::host::FileFact;
 use crate::observed::marker::Phase;
+use crate::runtime::{Content, FileWrite};
 use crate::safety;
 
 /// Members that come before all others.
@@ -83,7 +84,7 @@ pub(super) fn converge(
     );
     let readdress = moves::readdress(cluster.view, host, wal.member_id);
     let moves = moves::directories(host, inputs.now);
-    let blocked = moves::taken_ports(host);
+    let blocked = moves::refusals(host, &moves);
     if !blocked.is_empty() {
         draft.blocked.extend(blocked);
         return false;
@@ -136,6 +137,7 @@ pub(super) fn converge(
         add.claim = Some(add.action(
             "claim",
             ActionKind::Claim(Claim {
+                abandoned: markers::abandoned(host, &ahead),
                 marker: ahead,
                 fresh,
             }),
@@ -238,16 +240,26 @@ pub(super) fn converge(
                 .iter()
                 .map(|moved| change_of("data", Some(moved.from.clone()), &moved.to)),
         );
+        let back = moves::way_back(host, inputs.now);
+        let mut files: Vec<FileWrite> = switched.iter().map(|file| file.write.clone()).collect();
+        if !back.is_empty() {
+            // What an earlier run has put there already goes back with the data as well.
+            files = host.layout.files.clone();
+            files.retain(|file| {
+                let is_text = matches!(file.content, Content::Text(_));
+                is_text || switched.iter().any(|other| other.write.path == file.path)
+            });
+        }
         let restart = Restart {
             unit: host.layout.unit.clone(),
             member: wal.member_id,
-            files: switched.iter().map(|file| file.write.clone()).collect(),
             binaries: if staged.is_empty() {
                 vec![]
             } else {
                 binaries(host)
             },
-            is_settled: up && runs_what_is_there(host, &switched),
+            is_settled: up && runs_what_is_there(host, &files),
+            files,
             is_down: !up,
             // What is down takes nothing away.
             allow_downtime: !up
@@ -260,6 +272,7 @@ pub(super) fn converge(
                 ),
             readdress,
             moves,
+            back,
             reasons,
         };
         changes.extend(switched.into_iter().flat_map(|file| file.changes));
@@ -276,6 +289,7 @@ pub(super) fn converge(
     // Whatever an earlier run kept is settled with this one: a later undo must not find it.
     let owned = settled.files.keys().cloned().collect();
     let kind = ActionKind::Record(Record {
+        abandoned: markers::abandoned(host, &settled),
         marker: settled,
         settled: owned,
     });
@@ -285,12 +299,12 @@ pub(super) fn converge(
 }
 
 /// Whether the process was started with what lies on the disk now: what was kept before that is of the past.
-fn runs_what_is_there(host: &Host<'_>, switched: &[FileDifference]) -> bool {
+fn runs_what_is_there(host: &Host<'_>, switched: &[FileWrite]) -> bool {
     let Some(started_at) = host.facts.unit.started_at else {
         return false;
     };
     switched.iter().all(|file| {
-        let there = host.facts.files.get(&file.write.path);
+        let there = host.facts.files.get(&file.path);
         there
             .and_then(FileFact::file)
             .is_none_or(|stat| stat.changed_at <= started_at)

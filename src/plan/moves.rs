@@ -7,6 +7,7 @@ use super::destroy::stamp;
 use super::host::Host;
 use crate::action::restart::{Move, Readdress};
 use crate::etcd::id::MemberId;
+use crate::observed::data;
 use crate::observed::etcd::ClusterView;
 use crate::runtime;
 use crate::sabotage::{self, Bug};
@@ -41,53 +42,110 @@ pub(super) fn is_half_way(view: &ClusterView, host: &Host<'_>, member: MemberId)
         && !sabotage::on(Bug::HalfWayAddressWaits)
 }
 
-/// Ports that a member would change to and that somebody else has.
-pub(super) fn taken_ports(host: &Host<'_>) -> Vec<Blocked> {
-    let environment = host.facts.unit.environment.as_ref();
-    if environment.is_none_or(|running| host.layout.listens_where_it_should(running)) {
-        return vec![];
+/// Why a member cannot go where the file wants it: a port that somebody else has, data of another cluster, or a disk that
+/// is not there.
+pub(super) fn refusals(host: &Host<'_>, moves: &[Move]) -> Vec<Blocked> {
+    let running = host.facts.unit.environment.as_ref();
+    let mut blocked = match running {
+        Some(running) if !host.layout.listens_where_it_should(running) => host.taken_ports(),
+        _ => vec![],
+    };
+    let member_dir = host.layout.member_dir();
+    if let (Some(theirs), false) = (&host.facts.whereabouts.taken, moves.is_empty()) {
+        blocked.push(host.blocked(
+            format!(
+                "its data is to go to {member_dir}, where that of member {} of another cluster is, {}",
+                theirs.member_id, theirs.cluster_id
+            ),
+            "move that data away if it is not needed, or name another directory (data_dir, wal_dir)",
+        ));
     }
-    host.taken_ports()
+    // Beneath a mount point the data would be gone as soon as the disk is back (Q10).
+    let inside = format!("{}/", host.layout.data_dir);
+    let comes_in = |moved: &&Move| moved.to == member_dir && !moved.from.starts_with(&inside);
+    let is_missing = host.marker().is_some_and(|marker| {
+        marker.data_dir == host.layout.data_dir && marker.filesystem != host.facts.filesystem.uuid
+    });
+    if let (Some(moved), true) = (moves.iter().find(comes_in), is_missing) {
+        blocked.push(host.blocked(
+            format!(
+                "its data is to come back to {} from {}, and another file system is mounted there than before",
+                host.layout.data_dir, moved.from
+            ),
+            "mount the one that was there, and plan again; or name another directory (data_dir)",
+        ));
+    }
+    blocked
 }
 
-/// Directories of the data in the order in which they move. The WAL comes last: without it the unit does not start, so
-/// that no member comes up on half of its data when a run is cut off.
+/// Parts of the data that move, from where they were found, in the order in which they do. The WAL comes last: without it
+/// the unit does not start, so that no member comes up on half of its data when a run is cut off.
 pub(super) fn directories(host: &Host<'_>, now: OffsetDateTime) -> Vec<Move> {
-    let facts = host.facts;
-    let Some(marker) = facts.marker.get() else {
+    let found = &host.facts.whereabouts;
+    let (member_dir, wal_dir) = (host.layout.member_dir(), host.layout.wal_files_dir());
+    let wal = found.wal.as_ref().map(|wal| come_along(host, wal));
+    let parts = [(found.member.clone(), member_dir), (wal, wal_dir)];
+    let parts = parts.into_iter().filter_map(|(from, to)| Some((from?, to)));
+    let mut moves = steps(parts, now, false);
+    if sabotage::on(Bug::WalFirst) {
+        moves.reverse();
+    }
+    moves
+}
+
+/// The way back to where the member ran last, the WAL first; none where the data is in a third place, or was only ever on
+/// its way back there.
+pub(super) fn way_back(host: &Host<'_>, now: OffsetDateTime) -> Vec<Move> {
+    let found = &host.facts.whereabouts;
+    let running = host.facts.unit.environment.as_ref();
+    let home = running.and_then(runtime::place_in);
+    let Some(home) = home.or_else(|| Some(host.marker()?.place())) else {
         return vec![];
     };
-    let layout = &host.layout;
-    let running = facts.unit.environment.as_ref();
-    if running.is_some_and(|environment| layout.runs_in_its_directories(environment)) {
+    let (member_dir, wal_dir) = (host.layout.member_dir(), host.layout.wal_files_dir());
+    let inside = || format!("{member_dir}/wal");
+    let wal = home.separate_wal().unwrap_or_else(inside);
+    let knows = |found: Option<String>, home: &String, to: &String| {
+        let known = [
+            home.clone(),
+            data::moving(home),
+            to.clone(),
+            data::moving(to),
+        ];
+        found.is_none_or(|at| known.contains(&at))
+    };
+    let found_wal = found.wal.as_ref().map(|at| come_along(host, at));
+    if !knows(found.member.clone(), &home.member(), &member_dir)
+        || !knows(found_wal, &wal, &wal_dir)
+    {
         return vec![];
     }
-    // What runs knows better where its data is than a marker that an interrupted run left.
-    let (data_dir, wal_dir) = running
-        .and_then(runtime::directories_in)
-        .unwrap_or_else(|| (marker.data_dir.clone(), marker.wal_dir.clone()));
+    steps([(wal, wal_dir), (home.member(), member_dir)], now, true)
+}
+
+/// Where the WAL is once `member/` is where it belongs: inside it has come along.
+fn come_along(host: &Host<'_>, wal: &str) -> String {
+    let member = host.facts.whereabouts.member.as_deref();
+    let inside = member.and_then(|member| wal.strip_prefix(member));
+    match inside.filter(|inside| inside.starts_with('/')) {
+        Some(inside) => format!("{}{inside}", host.layout.member_dir()),
+        None => wal.to_owned(),
+    }
+}
+
+fn steps(
+    parts: impl IntoIterator<Item = (String, String)>,
+    now: OffsetDateTime,
+    back: bool,
+) -> Vec<Move> {
+    let moved = parts.into_iter().filter(|(from, to)| from != to);
     let stamp = stamp(now);
-    let step = |from: String, to: String| {
-        (from != to).then(|| Move {
+    moved
+        .map(|(from, to)| Move {
             from,
             to,
             stamp: stamp.clone(),
-            back: false,
+            back,
         })
-    };
-    let member = step(runtime::member_in(&data_dir), layout.member_dir());
-    let wal = match (&wal_dir, &layout.wal_dir) {
-        (None, None) => None,
-        // By then it has come along.
-        (None, Some(_)) => step(
-            format!("{}/wal", layout.member_dir()),
-            layout.wal_files_dir(),
-        ),
-        (Some(old), _) => step(runtime::wal_in(old), layout.wal_files_dir()),
-    };
-    let mut steps: Vec<Move> = member.into_iter().chain(wal).collect();
-    if sabotage::on(Bug::WalFirst) {
-        steps.reverse();
-    }
-    steps
+        .collect()
 }

@@ -39,6 +39,12 @@ impl Seating<'_> {
         self.view.members.is_empty() || self.view.member(id).is_some()
     }
 
+    /// Whether a WAL of its own is all that is there of a member that has run.
+    fn lacks_the_rest(&self) -> bool {
+        let found = &self.host.facts.whereabouts;
+        found.wal.is_some() && found.member.is_none() && self.host.marker().is_some()
+    }
+
     /// Tells it; the reason of a block is in the draft.
     pub fn seat(&self, draft: &mut Draft) -> Seat {
         let (host, facts) = (self.host, self.host.facts);
@@ -71,6 +77,7 @@ impl Seating<'_> {
                 ),
                 "move that data away if it is not needed, or give the node another host",
             ),
+            DataDir::Wal(_) if self.lacks_the_rest() => self.without_data(draft, by_url, waiting),
             DataDir::Wal(wal) if self.is_listed(wal.member_id) => {
                 let other = marker
                     .and_then(|marker| marker.member_id)
@@ -279,7 +286,7 @@ impl Seating<'_> {
                     draft,
                     format!(
                         "{} has no data, though its member has run there: {}",
-                        host.layout.data_dir,
+                        marker.data_dir,
                         if moved {
                             "another file system is mounted there than before"
                         } else {

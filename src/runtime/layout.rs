@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use crate::observed::certificate::Profile;
+use crate::observed::data::Place;
 
 /// What a file contains. Only text is ever part of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,49 +95,31 @@ pub struct Layout {
     pub peer_port: u16,
 }
 
-/// What etcd is given as its WAL directory: it makes `wal.tmp` beside it and renames that, which takes a parent that it
-/// may write to, on the same disk.
-pub fn wal_in(wal_dir: &str) -> String {
-    format!("{wal_dir}/wal")
-}
-
-/// The `member/` directory of a data directory.
-pub fn member_in(data_dir: &str) -> String {
-    format!("{data_dir}/member")
-}
-
-/// Data directory and separate directory for the WAL of a process with these variables.
-pub fn directories_in(environment: &BTreeMap<String, String>) -> Option<(String, Option<String>)> {
+/// Where a process with these variables keeps its data.
+pub fn place_in(environment: &BTreeMap<String, String>) -> Option<Place> {
     let data_dir = environment.get("ETCD_DATA_DIR")?.clone();
     let wal = environment.get("ETCD_WAL_DIR");
     let wal_dir = wal.map(|wal| wal.strip_suffix("/wal").unwrap_or(wal).to_owned());
-    Some((data_dir, wal_dir))
-}
-
-/// Directory that holds `*.wal`.
-pub fn wal_files_in(data_dir: &str, wal_dir: Option<&str>) -> String {
-    match wal_dir {
-        Some(dir) => wal_in(dir),
-        None => format!("{}/wal", member_in(data_dir)),
-    }
+    Some(Place { data_dir, wal_dir })
 }
 
 impl Layout {
+    /// Where the data belongs.
+    pub fn place(&self) -> Place {
+        Place {
+            data_dir: self.data_dir.clone(),
+            wal_dir: self.wal_dir.clone(),
+        }
+    }
+
     /// Directory that holds `*.wal`.
     pub fn wal_files_dir(&self) -> String {
-        wal_files_in(&self.data_dir, self.wal_dir.as_deref())
+        self.place().wal()
     }
 
     /// The `member/` directory.
     pub fn member_dir(&self) -> String {
-        member_in(&self.data_dir)
-    }
-
-    /// Whether a process with these variables keeps its data where this layout has it.
-    pub fn runs_in_its_directories(&self, environment: &BTreeMap<String, String>) -> bool {
-        ["ETCD_DATA_DIR", "ETCD_WAL_DIR"]
-            .iter()
-            .all(|variable| self.agrees(environment, variable))
+        self.place().member()
     }
 
     /// Whether a process with these variables listens for its peers where this layout has it.

@@ -4,10 +4,7 @@
 mod layout;
 mod systemd;
 
-pub use layout::{
-    Content, Directory, FileWrite, Layout, Profile, StartDropIn, directories_in, member_in,
-    wal_files_in, wal_in,
-};
+pub use layout::{Content, Directory, FileWrite, Layout, Profile, StartDropIn, place_in};
 
 use crate::desired::model::{Desired, Node, RuntimeKind};
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::layout::{Content, Directory, FileWrite, Layout, Profile, StartDropIn};
 use crate::desired::model::{Advertise, Desired, Install, Node, TlsMode};
+use crate::observed::data::Place;
 
 const UNIT: &str = "etcd.service";
 const USER: &str = "etcd";
@@ -77,6 +78,13 @@ pub fn layout(desired: &Desired, node: &Node) -> Layout {
         peer_url: urls.peer,
         client_port: node.client_port,
         peer_port: node.peer_port,
+    }
+}
+
+fn place(node: &Node) -> Place {
+    Place {
+        data_dir: node.data_dir.clone(),
+        wal_dir: node.wal_dir.clone(),
     }
 }
 
@@ -152,8 +160,8 @@ fn environment(desired: &Desired, node: &Node, urls: &Urls) -> BTreeMap<String, 
     };
     set("name", &node.name);
     set("data-dir", &node.data_dir);
-    if let Some(wal_dir) = &node.wal_dir {
-        set("wal-dir", &super::layout::wal_in(wal_dir));
+    if let Some(wal) = place(node).separate_wal() {
+        set("wal-dir", &wal);
     }
     set("listen-client-urls", &urls.listen_client);
     set("listen-peer-urls", &urls.listen_peer);
@@ -297,10 +305,7 @@ pub fn parse_environment(text: &str) -> BTreeMap<String, String> {
 }
 
 fn unit(desired: &Desired, node: &Node, etcd: &str) -> String {
-    let wal_glob = match &node.wal_dir {
-        Some(dir) => format!("{}/*.wal", super::layout::wal_in(dir)),
-        None => format!("{}/member/wal/*.wal", node.data_dir),
-    };
+    let wal_glob = format!("{}/*.wal", place(node).wal());
     let mut data = node.data_dir.clone();
     if let Some(wal_dir) = &node.wal_dir {
         data.push(' ');

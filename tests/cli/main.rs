@@ -291,7 +291,7 @@ fn a_destroy_needs_no_certificate() {
 #[test]
 fn a_run_that_is_refused_says_so_in_its_stream_and_log() {
     use quorate::observed::host::{DataDir, FilesystemFact, HostFacts, Os, UnitFact};
-    use quorate::observed::{EtcdState, HostState, MarkerState, Observed};
+    use quorate::observed::{EtcdState, HostState, MarkerState, Observed, Whereabouts};
     use quorate::plan::{Goal, Intent};
 
     let dir = temporary();
@@ -313,6 +313,7 @@ fn a_run_that_is_refused_says_so_in_its_stream_and_log() {
         packages: Default::default(),
         held: Default::default(),
         data: DataDir::Empty,
+        whereabouts: Whereabouts::default(),
         marker: MarkerState::Absent,
         filesystem: FilesystemFact {
             free: 1 << 40,

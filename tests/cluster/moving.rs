@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::process::Stdio;
 
-use super::harness::{Edit, Scene, ids};
+use super::harness::{Edit, Scene, eventually, ids};
 use super::writing::while_writing;
 
 /// Applies what the file says while somebody writes; then nothing is left to do and everybody is healthy.
@@ -153,4 +154,114 @@ fn an_old_etcd_moves_as_well() {
     line(&mut scene, 1, "data_dir = \"/srv/etcd\"");
     becomes(&scene, "/moved/");
     assert_eq!(member_ids(&scene), members, "the same members");
+}
+
+/// Programs in front of those of a script on a host: they say which group of processes it is, and never end.
+const STUCK_COPY: &str = r#"#!/bin/sh
+case $* in *quorate-part*) ;; *) exec /usr/bin/cp "$@" ;; esac
+for to; do :; done
+mkdir "$to" && echo half >"$to/half"
+ps -o pgid= -p $$ >/run/stuck
+exec sleep 1000
+"#;
+const STUCK_WHEN_IT_HAS_ARRIVED: &str = r#"#!/bin/sh
+if [ ! -e /srv/etcd/member ]; then exec /usr/bin/sync "$@"; fi
+ps -o pgid= -p $$ >/run/stuck
+exec sleep 1000
+"#;
+
+/// A run that is killed while its script is stuck in this program, which is then killed as well.
+fn cut_off_in(scene: &Scene, number: usize, program: &str, stuck: &str) {
+    let host = scene.host(number);
+    let path = format!("/usr/local/bin/{program}");
+    host.write_file(&path, stuck, 0o755).unwrap();
+    let mut command = scene.command(&["apply", "--auto-approve"]);
+    let mut run = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let says = |host: &quorate_lab::Host, script: &str| host.exec(script).unwrap().success();
+    eventually("the script is stuck", || says(host, "test -s /run/stuck"));
+    run.kill().unwrap();
+    run.wait().unwrap();
+    host.run(&format!(
+        "pkill -9 -g $(cat /run/stuck); rm /run/stuck {path}"
+    ))
+    .unwrap();
+    for host in scene.hosts() {
+        let is_free = "flock -n /run/quorate/lock true && flock -n /run/quorate/work.lock true";
+        eventually("the lock is free", || says(host, is_free));
+    }
+}
+
+fn at_home(scene: &mut Scene, number: usize) {
+    edit(scene, number).lines.clear();
+}
+
+#[test]
+fn an_edit_is_taken_back_in_the_middle_of_a_copy() {
+    let Some(scene) = Scene::up("halfcopy", 3) else {
+        return;
+    };
+    let mut scene = scene.tls();
+    scene.apply();
+    let members = member_ids(&scene);
+    scene.host(1).add_data_disk("/data", 256).unwrap();
+    line(&mut scene, 1, "data_dir = \"/data/etcd\"");
+    cut_off_in(&scene, 1, "cp", STUCK_COPY);
+    let half = "test -e /var/lib/etcd/member.quorate-moving && ls -A /data/etcd | grep part";
+    scene.host(1).run(half).unwrap();
+    at_home(&mut scene, 1);
+    let plan = scene.plan_is(&["etcd-1.restart"]).to_string();
+    assert!(plan.contains("member.quorate-moving"), "{plan}");
+    becomes(&scene, "/half-a-copy/");
+    let swept = "test -e /var/lib/etcd/member/wal && test -z \"$(ls -A /data/etcd)\"";
+    scene.host(1).run(swept).unwrap();
+    assert_eq!(member_ids(&scene), members, "the same members");
+}
+
+#[test]
+fn an_edit_is_taken_back_when_the_data_has_arrived() {
+    let Some(mut scene) = Scene::up("arrived", 3) else {
+        return;
+    };
+    scene.apply();
+    let members = member_ids(&scene);
+    line(&mut scene, 2, "data_dir = \"/srv/etcd\"");
+    cut_off_in(&scene, 2, "sync", STUCK_WHEN_IT_HAS_ARRIVED);
+    let arrived = "test ! -e /var/lib/etcd/member && test -e /srv/etcd/member/wal";
+    scene.host(2).run(arrived).unwrap();
+    at_home(&mut scene, 2);
+    let plan = scene.plan_is(&["etcd-2.restart"]).to_string();
+    assert!(plan.contains("/srv/etcd/member"), "{plan}");
+    becomes(&scene, "/arrived/");
+    let back = "test -e /var/lib/etcd/member/wal && test ! -e /srv/etcd/member";
+    scene.host(2).run(back).unwrap();
+    assert_eq!(member_ids(&scene), members, "the same members");
+}
+
+#[test]
+fn a_disk_that_goes_while_its_data_is_copied_is_missed() {
+    let Some(mut scene) = Scene::up("diskgone", 3) else {
+        return;
+    };
+    let disk = "data_dir = \"/data/etcd\"";
+    scene.host(1).add_data_disk("/data", 256).unwrap();
+    line(&mut scene, 1, disk);
+    scene.apply();
+    let members = member_ids(&scene);
+    at_home(&mut scene, 1);
+    cut_off_in(&scene, 1, "cp", STUCK_COPY);
+    scene.host(1).unmount_data_disk("/data").unwrap();
+    // Whether it goes on or is taken back: half a copy is no data, and an empty directory no member.
+    let missing = "though its member has run there";
+    scene.run(&["plan"]).exits(3).says(missing);
+    line(&mut scene, 1, disk);
+    scene.run(&["plan"]).exits(3).says(missing);
+    scene.host(1).mount_data_disk("/data").unwrap();
+    becomes(&scene, "/disk-is-back/");
+    assert_eq!(member_ids(&scene), members, "the same members");
+    let back = "test -e /data/etcd/member/wal && ! ls -A /var/lib/etcd | grep part";
+    scene.host(1).run(back).unwrap();
 }

@@ -11,6 +11,7 @@ mod hosts;
 mod invalid_files;
 mod model;
 mod mutations;
+mod relocations;
 mod rolls;
 mod schema;
 mod seats;

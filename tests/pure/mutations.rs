@@ -114,7 +114,7 @@ fn answer_of(world: &World) -> String {
     let environment = encoded("ETCD_NAME=etcd-1\nETCD_DATA_DIR=/var/lib/etcd\n");
     text += &format!("environ\t{environment}\nrunning\t{sum}\nstarted\t1792000000\n");
     text += "df\t/dev/sda1 100 50 50 50% /\nfindmnt\tTARGET=\"/\" FSTYPE=\"ext4\" UUID=\"u\"\n";
-    text += "wal\tAAAA\nlisten\t094B\t1\tetcd\nlisten\t094C\t0\tnc (process 7)\n";
+    text += "data\t/var/lib/etcd/member\nwal\tAAAA\t/var/lib/etcd/member/wal\nlisten\t094B\t1\tetcd\nlisten\t094C\t0\tnc (process 7)\n";
     text += "package\tinstalled\tetcd-server\t3.5.16-1\thold\nlocks\tZXRjZC0xCg==\nend\n";
     text
 }

@@ -15,6 +15,7 @@ use quorate::observed::host::{DataDir, FilesystemFact, Os, PackageManager, UnitF
 use quorate::observed::marker::{Generation, Marker, Phase};
 use quorate::observed::{
     ArchiveFact, EtcdState, HostFacts, HostState, MarkerState, Observed, OperatorFacts, Table,
+    Whereabouts,
 };
 use quorate::plan::{Blocked, Goal, Intent, Plan};
 use quorate::runtime::{Content, FileWrite, Profile};
@@ -80,6 +81,7 @@ pub fn blank() -> HostFacts {
         packages: BTreeMap::new(),
         held: BTreeSet::new(),
         data: DataDir::Empty,
+        whereabouts: Whereabouts::default(),
         marker: MarkerState::Absent,
         filesystem: FilesystemFact {
             mount: "/".into(),
@@ -226,6 +228,7 @@ pub fn marker() -> Marker {
         unit: "etcd.service".into(),
         data_dir: "/var/lib/etcd".into(),
         wal_dir: None,
+        moving: vec![],
         filesystem: None,
         files: BTreeMap::new(),
         directories: vec![],
@@ -298,6 +301,7 @@ pub fn rolling() -> Plan {
         let claim = ActionKind::Claim(Claim {
             marker: marker(),
             fresh: false,
+            abandoned: vec![],
         });
         plan.actions.push(action(Some(node), "claim", claim, &[]));
         let path = "/etc/etcd/pki/server.crt";
@@ -366,6 +370,7 @@ pub fn rolling() -> Plan {
                 is_down: false,
                 readdress: None,
                 moves: vec![],
+                back: vec![],
                 reasons: because.clone(),
             }),
             &[&id("claim"), &id("configure")],
@@ -393,6 +398,7 @@ pub fn rolling() -> Plan {
         let record = ActionKind::Record(Record {
             marker: marker(),
             settled: vec![],
+            abandoned: vec![],
         });
         plan.actions
             .push(action(Some(node), "record", record, &[&id("restart")]));

@@ -15,6 +15,7 @@ use quorate::observed::host::{
 };
 use quorate::observed::{
     ArchiveFact, EtcdState, HostFacts, HostState, Marker, MarkerState, Observed, OperatorFacts,
+    Whereabouts,
 };
 use quorate::pki::{self, Authority, KeyProtection, NewAuthority};
 use quorate::plan::{self, Goal, Intent, Plan};
@@ -210,6 +211,7 @@ impl World {
                 packages: BTreeMap::new(),
                 held: BTreeSet::new(),
                 data: DataDir::Empty,
+                whereabouts: Whereabouts::default(),
                 marker: MarkerState::Absent,
                 filesystem: FilesystemFact {
                     mount: "/".into(),
@@ -290,6 +292,7 @@ impl World {
                 member_id,
                 cluster_id,
             });
+            facts.whereabouts = layout.place().whereabouts();
             facts.marker = MarkerState::Present(Box::new(markers[node.name.as_str()].clone()));
             facts.listeners = vec![Listener {
                 port: layout.client_port,

@@ -492,9 +492,9 @@ impl Scenario {
             .collect();
         for (at, (first, budget)) in self.budgets.iter().enumerate().filter(|_| self.pairs) {
             let pairs = self.budgets[at..].iter();
-            all.extend(pairs.map(|(second, other)| {
-                (format!("{first} and {second}"), budget.and(*other))
-            }));
+            all.extend(
+                pairs.map(|(second, other)| (format!("{first} and {second}"), budget.and(*other))),
+            );
         }
         all
     }

@@ -134,7 +134,10 @@ impl Model {
             let here = up
                 .filter(|host| host.is_connected())
                 .filter_map(|host| match host.seen() {
-                    Data::Wal { cluster: own, member } if own == cluster => {
+                    Data::Wal {
+                        cluster: own,
+                        member,
+                    } if own == cluster => {
                         let line = tip.members.get(&member);
                         Some((member, line.is_none_or(|line| host.is_at(&line.url))))
                     }

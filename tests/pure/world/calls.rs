@@ -69,9 +69,7 @@ impl World {
                 None => return vec![(Attempt::Refused(format!("nobody is at {url}")), next)],
             },
             Operation::RemoveMember(id) => raft.member_remove(voter, *id),
-            Operation::UpdateMember(id, urls) => {
-                raft.member_update_peer_urls(voter, *id, &urls[0])
-            }
+            Operation::UpdateMember(id, urls) => raft.member_update_peer_urls(voter, *id, &urls[0]),
             _ => vec![(Ok(()), raft.clone())],
         };
         let attempt = |(result, raft): (Result<(), Refusal>, _)| {

@@ -99,6 +99,7 @@ impl World {
             Some(text) => MarkerState::parse(text),
             None => MarkerState::Absent,
         };
+        let (data, whereabouts) = self.located(name, &marker, process);
         HostFacts {
             os: Os {
                 id: "debian".into(),
@@ -142,7 +143,8 @@ impl World {
                 }),
             packages: host.packages.clone(),
             held: host.held.clone(),
-            data: self.data_dir(name, &marker, process),
+            data,
+            whereabouts,
             marker,
             filesystem: FilesystemFact {
                 mount: "/".into(),

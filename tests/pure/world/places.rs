@@ -3,8 +3,10 @@
 use super::*;
 
 use quorate::action::restart::Move;
+use quorate::observed::Whereabouts;
+use quorate::observed::data::{self, Sightings};
 use quorate::observed::host::DataDir;
-use quorate::runtime::{directories_in, member_in, wal_files_in};
+use quorate::runtime::place_in;
 
 use crate::model::raft::Fault;
 
@@ -26,10 +28,10 @@ impl Places {
 
     /// Those of a process with these variables.
     pub fn of(environment: &BTreeMap<String, String>) -> Self {
-        let (data_dir, wal_dir) = directories_in(environment).expect("a data directory");
+        let place = place_in(environment).expect("a data directory");
         Self {
-            member: member_in(&data_dir),
-            wal: wal_files_in(&data_dir, wal_dir.as_deref()),
+            member: place.member(),
+            wal: place.wal(),
         }
     }
 }
@@ -49,58 +51,61 @@ impl World {
             && places.is_some_and(|places| within(&places.member) || within(&places.wal))
     }
 
-    /// What a probe finds that looks into these directories.
-    fn found_in(&self, name: &str, data_dir: &str, wal_dir: Option<&str>) -> DataDir {
-        let Some(places) = &self.hosts[name].places else {
-            return self.etcd.data_dir(name);
-        };
-        let member = member_in(data_dir);
-        let wals = [wal_files_in(data_dir, wal_dir), format!("{member}/wal")];
-        if wals.contains(&places.wal) {
-            self.etcd.data_dir(name)
-        } else if places.member == member && self.has_data(name, &member) {
-            DataDir::NoWal
-        } else {
-            DataDir::Empty
-        }
+    /// Where the data of a host is: `member/` and WAL.
+    pub fn data_at(&self, name: &str) -> (String, String) {
+        let places = self.hosts[name].places.as_ref().expect("data");
+        (places.member.clone(), places.wal.clone())
     }
 
-    /// The data of a host, looked for where the file has it and where the process, or the marker, has it.
-    pub(super) fn data_dir(
+    /// Somebody puts it there.
+    pub fn put_data(&mut self, name: &str, (member, wal): (String, String)) {
+        let host = self.hosts.get_mut(name).expect("a host");
+        host.places = Some(Places { member, wal });
+    }
+
+    /// What a probe finds of the data, looked for where the process, or the marker, has it and where the file wants it.
+    pub(super) fn located(
         &self,
         name: &str,
         marker: &MarkerState,
         running: Option<&Process>,
-    ) -> DataDir {
-        let layout = self.layout(name);
-        let now = self.found_in(name, &layout.data_dir, layout.wal_dir.as_deref());
-        let running = running.and_then(|process| directories_in(&process.environment));
-        let marked = marker.get();
-        let former =
-            running.or_else(|| marked.map(|known| (known.data_dir.clone(), known.wal_dir.clone())));
-        match former {
-            Some((data_dir, wal_dir)) => {
-                let there = self.found_in(name, &data_dir, wal_dir.as_deref());
-                DataDir::where_it_is(there, now)
-            }
-            None => now,
+    ) -> (DataDir, Whereabouts) {
+        let data = self.etcd.data_dir(name);
+        if data == DataDir::Empty {
+            return (data, Whereabouts::default());
         }
+        let layout = self.layout(name);
+        let at = self.hosts[name].places.clone();
+        let Places { member, wal } = at.unwrap_or_else(|| Places::wanted(layout));
+        let mut seen = Sightings::default();
+        seen.directories.insert(member);
+        match data {
+            DataDir::Wal(identity) => seen.wals.extend([(wal, Ok(identity))]),
+            DataDir::Unreadable(error) => seen.wals.extend([(wal, Err(error))]),
+            DataDir::Empty | DataDir::NoWal => {}
+        }
+        let running = running.and_then(|process| place_in(&process.environment));
+        let places = data::places(running, marker.get(), layout.place());
+        seen.locate(&places, &layout.place())
     }
 
-    /// Moves a directory of data, whoever uses it. What has been moved stays where it is.
+    /// Moves a directory of data, whoever uses it; taken back it is as far as it had come.
     pub(super) fn relocate(&mut self, name: &str, moved: &Move) -> Result<(), String> {
-        let (from, to) = if moved.back {
-            (&moved.to, &moved.from)
-        } else {
-            (&moved.from, &moved.to)
+        let half = data::moving(&moved.from);
+        let (from, to) = match moved.back {
+            false if !self.has_data(name, &moved.from) => {
+                return Err(format!("{} is not there any more", moved.from));
+            }
+            false => (&moved.from, &moved.to),
+            true if self.has_data(name, &moved.from) => return Ok(()),
+            true if self.has_data(name, &half) => (&half, &moved.from),
+            true => (&moved.to, &moved.from),
         };
-        if !self.has_data(name, from) {
-            return Ok(());
-        }
         let host = self.hosts.get_mut(name).expect("a host");
         let places = host.places.as_mut().expect("data");
         for path in [&mut places.member, &mut places.wal] {
-            if let Some(rest) = path.strip_prefix(from.as_str()) {
+            let rest = path.strip_prefix(from.as_str());
+            if let Some(rest) = rest.filter(|rest| rest.is_empty() || rest.starts_with('/')) {
                 *path = format!("{to}{rest}");
             }
         }
