@@ -161,6 +161,7 @@ const STUCK_COPY: &str = r#"#!/bin/sh
 case $* in *quorate-part*) ;; *) exec /usr/bin/cp "$@" ;; esac
 for to; do :; done
 mkdir "$to" && echo half >"$to/half"
+ps -o args= -p "$(ps -o pgid= -p $$ | tr -d ' ')" >/run/script
 ps -o pgid= -p $$ >/run/stuck
 exec sleep 1000
 "#;
@@ -212,6 +213,9 @@ fn an_edit_is_taken_back_in_the_middle_of_a_copy() {
     cut_off_in(&scene, 1, "cp", STUCK_COPY);
     let half = "test -e /var/lib/etcd/member.quorate-moving && ls -A /data/etcd | grep part";
     scene.host(1).run(half).unwrap();
+    // Fifteen minutes were too few for some.
+    let script = scene.host(1).run("cat /run/script").unwrap();
+    assert!(script.starts_with("timeout -k 5 86400 "), "{script}");
     at_home(&mut scene, 1);
     let plan = scene.plan_is(&["etcd-1.restart"]).to_string();
     assert!(plan.contains("member.quorate-moving"), "{plan}");
