@@ -60,19 +60,14 @@ impl Place {
 }
 
 /// Places where the data may be, the one that counts first. What runs knows better than a marker that an interrupted
-/// run left, and data leaves a former place only by moving.
+/// run left, and data leaves a former place only by moving, which the marker says ahead: what lies where the file wants
+/// it by another way may be an old copy, while the disk that counts is not mounted (Q10).
 pub fn places(running: Option<Place>, marker: Option<&Marker>, wanted: Place) -> Vec<Place> {
-    let known = match running {
-        Some(place) => vec![place],
-        None => marker.map(Marker::places).unwrap_or_default(),
-    };
-    let mut places: Vec<Place> = Vec::new();
-    for place in known.into_iter().chain([wanted]) {
-        if !places.contains(&place) {
-            places.push(place);
-        }
+    match (running, marker) {
+        (Some(place), _) => vec![place],
+        (None, Some(marker)) => marker.places(),
+        (None, None) => vec![wanted],
     }
-    places
 }
 
 /// Name of a directory while it is copied to another file system.
@@ -234,6 +229,14 @@ mod tests {
                 assert_eq!(found.wal, Some(format!("{counts}/wal")), "{directories:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_old_copy_where_the_file_wants_the_data_does_not_count() {
+        let (old, new) = (place("/a", None), place("/b", None));
+        let running = Some(old.clone());
+        assert_eq!(places(running, None, new.clone()), [old]);
+        assert_eq!(places(None, None, new.clone()), [new]);
     }
 
     #[test]

@@ -140,18 +140,22 @@ pub(super) fn joining(
     }
 
     let mut vacate = Vec::new();
+    let marked = host.marker().and_then(|marker| marker.member_id);
+    let failed = match seat {
+        Seat::Vacant { failed } => failed,
+        _ => None,
+    };
+    // Where nobody has looked for its data, that of a former life may be.
+    let wanted = host.layout.place();
+    let moves_in = host
+        .marker()
+        .is_some_and(|old| !old.places().contains(&wanted));
     let stale = match &host.facts.data {
         DataDir::Wal(wal) => Some(Some(wal.member_id)),
-        DataDir::Unreadable(_) => Some(None),
-        DataDir::Empty | DataDir::NoWal => None,
+        DataDir::Unreadable(_) => Some(failed.or(marked)),
+        DataDir::Empty | DataDir::NoWal => failed.or(marked).filter(|_| moves_in).map(Some),
     };
-    if let Some(member) = stale {
-        let former = member
-            .or(match seat {
-                Seat::Vacant { failed } => failed,
-                _ => None,
-            })
-            .or(host.facts.marker.get().and_then(|marker| marker.member_id));
+    if let Some(former) = stale {
         vacate.push(action(
             "stop",
             ActionKind::Stop(Stop {

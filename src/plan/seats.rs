@@ -293,7 +293,8 @@ impl Seating<'_> {
                             "a disk may not be mounted"
                         }
                     ),
-                    "mount it, and plan again; if the data is lost, say so with --replace and the name of the node",
+                    "mount it, or put data that was moved by hand back, and plan again; if the data is lost, say so with \
+                     --replace and the name of the node",
                 );
             }
             if let Some(id) = marker

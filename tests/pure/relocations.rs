@@ -355,3 +355,38 @@ fn what_is_on_its_way_is_set_aside_by_a_destroy() {
         assert!(operations.any(wanted), "{:?}", plan.actions);
     }
 }
+
+/// A copy that somebody made long ago lies where the file wants the data, and the disk of the data is gone: whoever
+/// started on the copy would vote without memory.
+#[test]
+fn an_old_copy_is_no_member() {
+    let mut world = moved();
+    world.kill(HOST);
+    let elsewhere = ("/srv/etcd/member".to_owned(), "/wal/wal".to_owned());
+    world.hosts.get_mut(HOST).expect("a host").data_at = Some(elsewhere);
+    let plan = plan_for(&world, CONVERGE, "n1");
+    let touches = |action: &&Action| action.node.as_deref() == Some(HOST);
+    assert_eq!(plan.actions.iter().filter(touches).count(), 0);
+    let blocked = plan.blocked.iter().map(|blocked| blocked.reason.as_str());
+    let reasons: Vec<&str> = blocked.collect();
+    assert!(
+        reasons
+            .iter()
+            .any(|reason| reason.contains("has run there")),
+        "{reasons:?}"
+    );
+    // When it is given up, nothing of the copy meets its successor.
+    let goal = Goal::Converge {
+        allow_downtime: false,
+        replace: vec![HOST.into()],
+    };
+    let plan = plan_for(&world, goal, "n2");
+    let moves = plan.actions.iter().find_map(|action| match &action.kind {
+        ActionKind::SetAside(set_aside) => Some(&set_aside.moves),
+        _ => None,
+    });
+    let moves = moves.unwrap_or_else(|| panic!("{:?}", plan.blocked));
+    let from = moves.iter().map(|(from, _)| from.as_str());
+    assert!(from.clone().any(|from| from == "/srv/etcd/member"));
+    assert!(from.clone().any(|from| from == "/wal/wal"));
+}
