@@ -80,8 +80,10 @@ fn trouble(error: EtcdError) -> Trouble {
                 | EtcdErrorKind::Unavailable(_)
                 | EtcdErrorKind::Tunnel { .. }
         )
-        // Raft knows better than we how far a learner is.
-        || error.to_string().contains("in sync with leader");
+        // Raft knows better than we how far a learner is, and a member how much it has to do.
+        || ["in sync with leader", "too many requests"]
+            .iter()
+            .any(|words| error.to_string().contains(words));
     if passing {
         Trouble::Passing(error.to_string())
     } else {
@@ -319,6 +321,27 @@ fn prune(dir: &Path, cluster: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_passes_by_itself_is_asked_for_again() {
+        let said = |message: &str| {
+            trouble(EtcdError {
+                node: "etcd-1".into(),
+                call: "member promote",
+                kind: EtcdErrorKind::Other {
+                    code: "ResourceExhausted".into(),
+                    message: message.into(),
+                },
+                ambiguous: false,
+            })
+        };
+        let passes = |message| matches!(said(message), Trouble::Passing(_));
+        assert!(passes("etcdserver: too many requests"));
+        assert!(passes(
+            "etcdserver: can only promote a learner member which is in sync with leader"
+        ));
+        assert!(!passes("etcdserver: member not found"));
+    }
 
     #[test]
     fn only_old_snapshots_of_this_cluster_go() {
