@@ -7,6 +7,7 @@ pub mod perform;
 #[cfg(test)]
 mod relocation;
 pub mod script;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,9 +20,6 @@ use crate::action::{ActionId, RunFacts};
 use crate::plan::Plan;
 pub use crate::render::event::{Event, LockHolder, Step};
 use crate::schedule::{self, Command, Report, Scheduler};
-
-/// Milliseconds between two looks at the unit of a member that is waited for.
-const UNIT_CHECK_MS: u64 = 3000;
 
 /// Where events go.
 pub type Sink = std::sync::Arc<dyn Fn(&Event) + Send + Sync>;
@@ -49,7 +47,7 @@ pub async fn run(
     let mut scheduler = Scheduler::new(&plan.actions, parallelism);
     let mut since: BTreeMap<ActionId, u64> = BTreeMap::new();
     let mut ended: BTreeMap<ActionId, bool> = BTreeMap::new();
-    let mut checked: BTreeMap<ActionId, u64> = BTreeMap::new();
+    let mut watch = watch::Watch::default();
     let mut commands = scheduler.on(schedule::Event::Started { at: now() });
     let mut signals_open = true;
     loop {
@@ -66,27 +64,19 @@ pub async fn run(
                 Command::Waiting(id, why) => (context.sink)(&Event::Waiting { id, why }),
                 Command::Look(id, delay) => {
                     let (context, events) = (context.clone(), events.clone());
-                    let due = checked
-                        .get(&id)
-                        .copied()
-                        .or(since.get(&id).copied())
-                        .unwrap_or(0)
-                        + UNIT_CHECK_MS;
-                    let action = plan
-                        .actions
-                        .iter()
-                        .find(|action| action.id == id && now() >= due)
-                        .cloned();
-                    if action.is_some() {
-                        checked.insert(id.clone(), now());
-                    }
+                    let action = plan.actions.iter().find(|action| action.id == id);
+                    let hopeless = match action {
+                        Some(action) => {
+                            let (context, action) = (context.clone(), action.clone());
+                            watch.ask(&id, now(), async move {
+                                perform::crash_loop(&context, &action).await
+                            })
+                        }
+                        None => None,
+                    };
                     tokio::spawn(async move {
                         tokio::time::sleep(Duration::from_millis(delay)).await;
                         let view = context.fleet.look().await;
-                        let hopeless = match action {
-                            Some(action) => perform::crash_loop(&context, &action).await,
-                            None => None,
-                        };
                         let _ = events.send(schedule::Event::Looked {
                             at: now(),
                             id,
@@ -101,6 +91,7 @@ pub async fn run(
                         continue;
                     };
                     let undo = matches!(command, Command::Undo(_));
+                    watch.start_over(id);
                     if undo {
                         let why = scheduler.undoing(id).unwrap_or_default();
                         (context.sink)(&Event::Undoing {

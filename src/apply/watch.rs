@@ -1,0 +1,118 @@
+//! The units of members that are waited for, looked at beside the cluster: a journal that is slow to read must not make
+//! the looks at the cluster rare.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use tokio::sync::oneshot;
+
+use crate::action::ActionId;
+
+/// Milliseconds between the answer about a unit and the next question, and before the first.
+const PAUSE_MS: u64 = 3_000;
+
+/// What is known of the unit that each action waits for.
+#[derive(Default)]
+pub(super) struct Watch {
+    units: BTreeMap<ActionId, Unit>,
+}
+
+struct Unit {
+    /// When somebody last answered, or it was first waited for.
+    since: u64,
+    /// The answer that is under way.
+    answer: Option<oneshot::Receiver<Option<String>>>,
+}
+
+impl Watch {
+    /// What has been found out since it was last asked, and never a wait for it. Asks again when it is time to.
+    pub(super) fn ask(
+        &mut self,
+        id: &ActionId,
+        now: u64,
+        question: impl Future<Output = Option<String>> + Send + 'static,
+    ) -> Option<String> {
+        let unit = self.units.entry(id.clone()).or_insert_with(|| Unit {
+            since: now,
+            answer: None,
+        });
+        if let Some(answer) = &mut unit.answer {
+            return match answer.try_recv() {
+                Err(oneshot::error::TryRecvError::Empty) => None,
+                answered => {
+                    unit.answer = None;
+                    unit.since = now;
+                    answered.ok().flatten()
+                }
+            };
+        }
+        if now.saturating_sub(unit.since) >= PAUSE_MS {
+            let (answer, receiver) = oneshot::channel();
+            unit.answer = Some(receiver);
+            tokio::spawn(async move {
+                let _ = answer.send(question.await);
+            });
+        }
+        None
+    }
+
+    /// The action does something to the unit: what is known of it, or asked, is of before.
+    pub(super) fn start_over(&mut self, id: &ActionId) {
+        self.units.remove(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn restart() -> ActionId {
+        ActionId("node.etcd-1.restart".into())
+    }
+
+    /// Until what was spawned has come as far as it can.
+    async fn rest() {
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_answer_is_not_waited_for_and_comes_once() {
+        let mut watch = Watch::default();
+        let (journal, read) = oneshot::channel();
+        assert_eq!(
+            watch.ask(&restart(), 0, async { panic!("too early") }),
+            None
+        );
+        assert_eq!(
+            watch.ask(&restart(), PAUSE_MS, async { read.await.ok() }),
+            None
+        );
+        for now in [PAUSE_MS + 100, 9 * PAUSE_MS] {
+            rest().await;
+            assert_eq!(watch.ask(&restart(), now, async { panic!("twice") }), None);
+        }
+        journal.send("it has stopped".into()).expect("it is heard");
+        rest().await;
+        let now = 10 * PAUSE_MS;
+        let answer = watch.ask(&restart(), now, async { panic!("twice") });
+        assert_eq!(answer.as_deref(), Some("it has stopped"));
+        assert_eq!(
+            watch.ask(&restart(), now, async { panic!("too early") }),
+            None
+        );
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_before_a_restart_is_not_heard_after_it() {
+        let mut watch = Watch::default();
+        let stopped = || async { Some("it has stopped".to_owned()) };
+        for now in [0, PAUSE_MS] {
+            assert_eq!(watch.ask(&restart(), now, stopped()), None);
+        }
+        watch.start_over(&restart());
+        rest().await;
+        assert_eq!(watch.ask(&restart(), PAUSE_MS, stopped()), None);
+    }
+}
