@@ -1,5 +1,6 @@
 //! Performs what the scheduler commands.
 
+mod leader;
 pub mod lock;
 mod materials;
 mod membership;

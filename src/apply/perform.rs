@@ -7,14 +7,12 @@ use secrecy::ExposeSecret;
 
 use super::materials::Issuer;
 use super::script::{self, EtcdCall, Step};
-use super::{Event, Sink, membership};
+use super::{Event, Sink, leader, membership};
 use crate::action::{Action, ActionId, Operation, RunFacts};
 use crate::desired::model::Desired;
-use crate::etcd::id::MemberId;
 use crate::observe::shell::word;
 use crate::observe::{Fleet, Operator};
 use crate::remote::{Exit, Host, Source, Upload};
-use crate::safety;
 
 /// Time for a proof: a script of the same run may be at work.
 const PROOF: Duration = Duration::from_secs(900);
@@ -24,8 +22,6 @@ const UPLOAD: Duration = Duration::from_secs(900);
 const LOOK_AT_UNIT: Duration = Duration::from_secs(10);
 /// Restarts of a unit by systemd after which waiting is in vain.
 const MAX_RESTARTS: u32 = 2;
-/// Time for another member to take the lead.
-const LEAD: Duration = Duration::from_secs(20);
 
 /// What an action needs of its run.
 #[derive(Clone)]
@@ -94,7 +90,7 @@ async fn operations(
                 let host = host(context, action).await?;
                 upload(context, &host, &action.id, (&sha256, &arch), to).await?;
             }
-            Step::Etcd(EtcdCall::MoveLeader(member)) => move_leader(context, member).await?,
+            Step::Etcd(EtcdCall::MoveLeader(member)) => leader::move_away(context, member).await?,
             Step::Etcd(EtcdCall::AwaitDialable(member, urls)) => {
                 membership::await_dialable(context, member, &urls).await?;
             }
@@ -226,49 +222,4 @@ async fn upload(
     host.upload(&upload, Some(progress), UPLOAD)
         .await
         .map_err(|error| error.to_string())
-}
-
-/// Moves leadership off a member, to the voter that is closest to it (Q5).
-async fn move_leader(context: &Context, member: MemberId) -> Result<(), String> {
-    let deadline = tokio::time::Instant::now() + LEAD;
-    let mut last = "nobody leads".to_owned();
-    while tokio::time::Instant::now() < deadline {
-        let view = context.fleet.look().await;
-        if view.leader().is_some_and(|leader| leader != member) {
-            return Ok(());
-        }
-        let successor = view
-            .voters()
-            .filter(|voter| voter.id != member && safety::unhealthy(&view, voter.id).is_none())
-            .max_by_key(|voter| {
-                view.statuses
-                    .get(&voter.id)
-                    .map(|(_, status)| status.raft_applied_index)
-            })
-            .map(|voter| voter.id);
-        let Some(successor) = successor else {
-            // In a cluster of one or two there may be nobody to hand over to, and the operator accepted that.
-            let voters: Vec<_> = view.voters().map(|voter| voter.id).collect();
-            if voters.len() <= 2 && voters.contains(&member) {
-                return Ok(());
-            }
-            // Seeing nobody is no proof that there is nobody.
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            continue;
-        };
-        let asked = view.statuses.get(&member).map(|(node, _)| node.clone());
-        if let Some(client) = match asked {
-            Some(node) => context.fleet.etcd(&node).await,
-            None => None,
-        } {
-            prove(context, client.node()).await?;
-            if let Err(error) = client.move_leader(successor).await {
-                last = error.to_string();
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Err(format!(
-        "leadership did not move off member {member}: {last}"
-    ))
 }
