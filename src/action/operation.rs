@@ -125,6 +125,19 @@ pub enum Operation {
     SaveSnapshot,
 }
 
+impl Operation {
+    /// Whether it stops a member that runs, for what is not a part of an undo.
+    pub fn stops(&self) -> bool {
+        matches!(
+            self,
+            Self::Unit(
+                UnitVerb::Restart | UnitVerb::Stop | UnitVerb::StopForRestart,
+                _
+            )
+        )
+    }
+}
+
 /// Verbs of systemctl.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -182,10 +182,14 @@ impl Kind for Restart {
             operations.push(unit(UnitVerb::StopAgain));
             operations.extend(self.back.iter().cloned().map(Operation::Relocate));
         }
-        operations.extend(self.update(false, |readdress| &readdress.from));
         // A restart that failed before it stopped the member leaves nothing to restart it for.
         operations.push(unit(UnitVerb::RestartAgain));
-        operations.extend(self.update(true, |readdress| &readdress.from));
+        // Without the member there may be no quorum to learn it, and it joins the others over the links that it opens.
+        operations.extend(
+            self.readdress
+                .as_ref()
+                .map(|readdress| Operation::UpdateMember(self.member, readdress.from.clone())),
+        );
         operations
     }
 }

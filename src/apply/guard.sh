@@ -1,5 +1,6 @@
 # Every script that changes something first proves that the lock names its run, and keeps others out while it works.
 q_guard() {
+  q_run=$1
   # Who can open a lock can hold it.
   mkdir -p -m 0700 /run/quorate
   chmod 0700 /run/quorate

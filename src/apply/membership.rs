@@ -104,10 +104,11 @@ async fn attempt(context: &Context, call: &EtcdCall) -> Result<bool, Trouble> {
     if is_done(call, &before) {
         return Ok(true);
     }
-    still_safe(context, call).await?;
+    // The proof may wait for a script that is at work there.
     prove(context, client.node())
         .await
         .map_err(Trouble::Lasting)?;
+    still_safe(context, call).await?;
     match call {
         EtcdCall::AddLearner(url) => {
             if let Some(other) = by_url(&before, url) {

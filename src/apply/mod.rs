@@ -107,16 +107,32 @@ pub async fn run(
                     let (context, events, id) = (context.clone(), events.clone(), id.clone());
                     tokio::spawn(async move {
                         // A fault of ours must end the action, not leave the run waiting with the lock.
-                        let work = tokio::spawn(async move {
-                            perform::action(&context, &action, facts, undo).await
-                        });
+                        let work = {
+                            let (context, action) = (context.clone(), action.clone());
+                            tokio::spawn(async move {
+                                if undo {
+                                    perform::undo(&context, &action).await
+                                } else {
+                                    perform::action(&context, &action, facts).await
+                                }
+                            })
+                        };
                         let result = work
                             .await
-                            .unwrap_or_else(|error| Err(format!("internal error: {error}")));
-                        let _ = events.send(schedule::Event::Ran {
-                            at: now(),
-                            id,
-                            result,
+                            .unwrap_or_else(|error| Err(format!("internal error: {error}").into()));
+                        let at = now();
+                        let _ = events.send(match result {
+                            Err(failure) if failure.balked => schedule::Event::Balked {
+                                at,
+                                id,
+                                why: failure.why,
+                                refused: failure.refused,
+                            },
+                            result => schedule::Event::Ran {
+                                at,
+                                id,
+                                result: result.map_err(|failure| failure.why),
+                            },
                         });
                     });
                 }

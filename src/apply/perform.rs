@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
+use tokio::time::Instant;
 
 use super::materials::Issuer;
 use super::script::{self, EtcdCall, Step};
 use super::{Event, Sink, leader, membership};
-use crate::action::{Action, ActionId, Operation, RunFacts};
+use crate::action::{Action, ActionId, Operation, Precondition, RunFacts};
 use crate::desired::model::Desired;
 use crate::observe::shell::word;
 use crate::observe::{Fleet, Operator};
 use crate::remote::{Exit, Host, Source, Upload};
+use crate::safety;
 
 /// Time for a proof: a script of the same run may be at work.
 const PROOF: Duration = Duration::from_secs(900);
@@ -22,6 +24,10 @@ const UPLOAD: Duration = Duration::from_secs(900);
 const LOOK_AT_UNIT: Duration = Duration::from_secs(10);
 /// Restarts of a unit by systemd after which waiting is in vain.
 const MAX_RESTARTS: u32 = 2;
+/// Time for a cluster to spare a member that it could spare a moment ago: leaders change.
+const SPARE: Duration = Duration::from_secs(10);
+/// Time between two looks at that.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// What an action needs of its run.
 #[derive(Clone)]
@@ -40,64 +46,131 @@ pub struct Context {
     pub snapshots: Option<std::path::PathBuf>,
 }
 
-/// Performs an action or its undo.
+/// How operations ended early.
+#[derive(Debug)]
+pub struct Failure {
+    /// Why.
+    pub why: String,
+    /// Whether that was before those that stop the member of an action which may do so only as long as it is spared.
+    pub balked: bool,
+    /// Whether they went well and it was not safe to go on.
+    pub refused: bool,
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self {
+            why,
+            balked: false,
+            refused: false,
+        }
+    }
+}
+
+/// Performs an action.
 pub async fn action(
     context: &Context,
     action: &Action,
     mut facts: RunFacts,
-    undo: bool,
-) -> Result<(), String> {
-    if undo {
-        let undo = action.kind.as_kind().undo();
-        return operations(context, action, undo).await;
-    }
+) -> Result<(), Failure> {
     if action.kind.as_kind().reads_membership() {
         facts.members = membership::members(context).await?;
     }
     if let Some(why) = action.kind.as_kind().refuses(&facts) {
-        return Err(why);
+        return Err(why.into());
     }
-    let all = action.kind.as_kind().operations(&facts);
-    operations(context, action, all).await
+    let steps = steps(context, action, action.kind.as_kind().operations(&facts)).await?;
+    let may_stop = matches!(
+        action.kind.as_kind().precondition(),
+        Precondition::MayStop { .. }
+    );
+    let mut balked = may_stop;
+    for one in steps {
+        // What the scheduler found before may be as old as the calls that came in between.
+        if let Step::Script { stops: true, .. } = &one
+            && balked
+        {
+            spared(context, action).await?;
+            balked = false;
+        }
+        step(context, action, one).await.map_err(|why| Failure {
+            why,
+            balked,
+            refused: false,
+        })?;
+    }
+    Ok(())
 }
 
-/// Performs operations in order and stops at the first that fails.
-async fn operations(
+/// Takes an action back.
+pub async fn undo(context: &Context, action: &Action) -> Result<(), Failure> {
+    for one in steps(context, action, action.kind.as_kind().undo()).await? {
+        step(context, action, one).await?;
+    }
+    Ok(())
+}
+
+/// Waits until its member may be stopped.
+async fn spared(context: &Context, action: &Action) -> Result<(), Failure> {
+    let Precondition::MayStop {
+        member,
+        allow_downtime,
+    } = action.kind.as_kind().precondition()
+    else {
+        return Ok(());
+    };
+    let deadline = Instant::now() + SPARE;
+    loop {
+        let view = context.fleet.look().await;
+        let Err(refusal) = safety::may_stop(&view, member, &[], allow_downtime) else {
+            return Ok(());
+        };
+        if Instant::now() >= deadline {
+            return Err(Failure {
+                why: format!("not safe: {refusal}"),
+                balked: true,
+                refused: true,
+            });
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Operations as what is performed one after the other.
+async fn steps(
     context: &Context,
     action: &Action,
     operations: Vec<Operation>,
-) -> Result<(), String> {
+) -> Result<Vec<Step>, String> {
     if operations.is_empty() {
-        return Ok(());
+        return Ok(vec![]);
     }
-    let steps = {
-        let (context, node) = (context.clone(), action.node.clone().unwrap_or_default());
-        // Issuing RSA keys takes its time, and a prompt may ask for a passphrase.
-        tokio::task::spawn_blocking(move || {
-            let mut issuer = Issuer::new(&context.desired, &node, &context.operator);
-            script::steps(&operations, &context.run_id, &mut issuer)
-        })
-        .await
-        .map_err(|error| error.to_string())??
-    };
-    for step in steps {
-        match step {
-            Step::Script { text, limit } => {
-                let host = host(context, action).await?;
-                run_script(&host, text.expose_secret(), limit).await?;
-            }
-            Step::Upload { sha256, arch, to } => {
-                let host = host(context, action).await?;
-                upload(context, &host, &action.id, (&sha256, &arch), to).await?;
-            }
-            Step::Etcd(EtcdCall::MoveLeader(member)) => leader::move_away(context, member).await?,
-            Step::Etcd(EtcdCall::AwaitDialable(member, urls)) => {
-                membership::await_dialable(context, member, &urls).await?;
-            }
-            Step::Etcd(call) => membership::perform(context, &call).await?,
+    let (context, node) = (context.clone(), action.node.clone().unwrap_or_default());
+    // Issuing RSA keys takes its time, and a prompt may ask for a passphrase.
+    tokio::task::spawn_blocking(move || {
+        let mut issuer = Issuer::new(&context.desired, &node, &context.operator);
+        script::steps(&operations, &context.run_id, &mut issuer)
+    })
+    .await
+    .map_err(|error| error.to_string())?
+}
+
+async fn step(context: &Context, action: &Action, step: Step) -> Result<(), String> {
+    match step {
+        Step::Script { text, limit, .. } => {
+            let host = host(context, action).await?;
+            run_script(&host, text.expose_secret(), limit).await
         }
+        Step::Upload { sha256, arch, to } => {
+            let host = host(context, action).await?;
+            upload(context, &host, &action.id, (&sha256, &arch), to).await
+        }
+        Step::Etcd(EtcdCall::MoveLeader(member)) => leader::move_away(context, member).await,
+        Step::Etcd(EtcdCall::AwaitDialable(member, urls)) => {
+            membership::await_dialable(context, member, &urls).await
+        }
+        Step::Etcd(call) => membership::perform(context, &call).await,
     }
-    Ok(())
 }
 
 /// The host of an action. What only talks to etcd does not ask for it: its host may be gone for ever.

@@ -40,6 +40,8 @@ pub enum Step {
         text: SecretString,
         /// After this it is ended.
         limit: Duration,
+        /// Whether it stops the member.
+        stops: bool,
     },
     /// Upload the release archive with this digest.
     Upload {
@@ -88,19 +90,13 @@ pub fn steps(
     materials: &mut dyn Materials,
 ) -> Result<Vec<Step>, String> {
     let mut steps = Vec::new();
-    let mut body = String::new();
-    let copies = |operation: &Operation| matches!(operation, Operation::Relocate(_));
-    let limit = if operations.iter().any(copies) {
-        COPYING
-    } else {
-        SCRIPT
-    };
+    let mut body = Body::default();
     let mut rest = operations;
     while let Some((operation, after)) = rest.split_first() {
         rest = after;
         match operation {
             Operation::Upload { sha256, arch, to } => {
-                flush(&mut body, run_id, limit, &mut steps);
+                steps.extend(body.take(run_id));
                 steps.push(Step::Upload {
                     sha256: sha256.clone(),
                     arch: arch.clone(),
@@ -114,7 +110,7 @@ pub fn steps(
             | Operation::UpdateMember(..)
             | Operation::AwaitDialable(..)
             | Operation::SaveSnapshot => {
-                flush(&mut body, run_id, limit, &mut steps);
+                steps.extend(body.take(run_id));
                 steps.extend(etcd_call(operation).map(Step::Etcd));
             }
             Operation::WriteFile(first) => {
@@ -124,14 +120,42 @@ pub fn steps(
                     files.push(next);
                     rest = after;
                 }
-                lift(&mut body, &files, rest);
-                write_files(&mut body, &files, materials)?;
+                lift(&mut body.text, &files, rest);
+                write_files(&mut body.text, &files, materials)?;
             }
-            other => line(&mut body, other),
+            other => {
+                body.stops |= other.stops();
+                body.copies |= matches!(other, Operation::Relocate(_));
+                line(&mut body.text, other);
+            }
         }
     }
-    flush(&mut body, run_id, limit, &mut steps);
+    steps.extend(body.take(run_id));
     Ok(steps)
+}
+
+/// A script that grows.
+#[derive(Default)]
+struct Body {
+    text: String,
+    stops: bool,
+    copies: bool,
+}
+
+impl Body {
+    /// The script of what has come together, if anything has.
+    fn take(&mut self, run_id: &str) -> Option<Step> {
+        let Self {
+            text,
+            stops,
+            copies,
+        } = std::mem::take(self);
+        (!text.is_empty()).then(|| Step::Script {
+            text: format!("{PRELUDE}{}{text}", guard(run_id)).into(),
+            limit: if copies { COPYING } else { SCRIPT },
+            stops,
+        })
+    }
 }
 
 fn etcd_call(operation: &Operation) -> Option<EtcdCall> {
@@ -145,16 +169,6 @@ fn etcd_call(operation: &Operation) -> Option<EtcdCall> {
         Operation::SaveSnapshot => EtcdCall::Snapshot,
         _ => return None,
     })
-}
-
-fn flush(body: &mut String, run_id: &str, limit: Duration, steps: &mut Vec<Step>) {
-    if body.is_empty() {
-        return;
-    }
-    let script = format!("{PRELUDE}{}{body}", guard(run_id));
-    body.clear();
-    let text = script.into();
-    steps.push(Step::Script { text, limit });
 }
 
 /// Files in `/run` before a first start lift the assertion on the WAL: they go when the script ends, however it ends.
@@ -383,20 +397,14 @@ fn unit_command(verb: UnitVerb, unit: &str) -> String {
         }
         UnitVerb::Start => format!("q_start {unit}"),
         // Stopped for sure before it is started: a gate must not pass on the process that goes.
-        UnitVerb::Restart => {
-            format!(": >/run/quorate/restarted\nsystemctl stop {unit}\nq_start {unit}")
-        }
+        UnitVerb::Restart => format!("q_restarting\nsystemctl stop {unit}\nq_start {unit}"),
         UnitVerb::RestartAgain => format!(
-            "if [ -e /run/quorate/restarted ]; then systemctl stop {unit}; q_start {unit}; rm -f /run/quorate/restarted; fi"
+            "if q_restarted; then systemctl stop {unit}; q_start {unit}; rm -f /run/quorate/restarted; fi"
         ),
         UnitVerb::ForgetRestart => "rm -f /run/quorate/restarted".into(),
         UnitVerb::Stop => format!("systemctl stop {unit}"),
-        UnitVerb::StopForRestart => {
-            format!(": >/run/quorate/restarted\nsystemctl stop {unit}")
-        }
-        UnitVerb::StopAgain => {
-            format!("if [ -e /run/quorate/restarted ]; then systemctl stop {unit}; fi")
-        }
+        UnitVerb::StopForRestart => format!("q_restarting\nsystemctl stop {unit}"),
+        UnitVerb::StopAgain => format!("if q_restarted; then systemctl stop {unit}; fi"),
     }
 }
 
@@ -450,6 +458,7 @@ mod tests {
             Step::Script {
                 text: script,
                 limit,
+                stops: true,
             },
         ] = steps.as_slice()
         else {

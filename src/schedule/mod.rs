@@ -44,6 +44,17 @@ pub enum Event {
         /// How it went.
         result: Result<(), String>,
     },
+    /// The operations of an action ended early, before those that would have stopped its member.
+    Balked {
+        /// Now.
+        at: u64,
+        /// The action.
+        id: ActionId,
+        /// Why.
+        why: String,
+        /// Whether they went well and it was not safe to go on.
+        refused: bool,
+    },
     /// The cluster was looked at on behalf of an action.
     Looked {
         /// Now.
@@ -87,11 +98,26 @@ pub enum Command {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum State {
     Waiting,
-    Checking { since: u64 },
+    Checking {
+        since: u64,
+    },
     Running,
-    Gating { since: u64 },
-    Undoing { why: String },
-    UndoGating { why: String, since: u64 },
+    Gating {
+        since: u64,
+    },
+    /// Its operations failed; whether they can be taken back is for a look to say.
+    Failing {
+        why: String,
+    },
+    Undoing {
+        why: String,
+        refused: bool,
+    },
+    UndoGating {
+        why: String,
+        refused: bool,
+        since: u64,
+    },
     Ended(Outcome),
 }
 
@@ -159,6 +185,17 @@ impl Scheduler {
                 self.ran(at, &id, result, &mut commands);
                 at
             }
+            Event::Balked {
+                at,
+                id,
+                why,
+                refused,
+            } => {
+                if self.state.get(&id) == Some(&State::Running) {
+                    self.fail(&id, why, refused, &mut commands);
+                }
+                at
+            }
             Event::Looked {
                 at,
                 id,
@@ -192,7 +229,7 @@ impl Scheduler {
     /// Why an action is being taken back, if it is.
     pub fn undoing(&self, id: &ActionId) -> Option<String> {
         match self.state.get(id) {
-            Some(State::Undoing { why } | State::UndoGating { why, .. }) => Some(why.clone()),
+            Some(State::Undoing { why, .. } | State::UndoGating { why, .. }) => Some(why.clone()),
             _ => None,
         }
     }
@@ -308,13 +345,28 @@ impl Scheduler {
                     commands.push(Command::Look(id.clone(), 0));
                 }
             }
-            (State::Running, Err(why)) => self.fail(id, why, commands),
-            (State::Undoing { why }, Ok(())) => {
-                self.state
-                    .insert(id.clone(), State::UndoGating { why, since: now });
+            // What takes it back would stop the member again.
+            (State::Running, Err(why))
+                if matches!(kind.precondition(), Precondition::MayStop { .. })
+                    && self.can_undo(id) =>
+            {
+                self.state.insert(id.clone(), State::Failing { why });
+                commands.push(Command::Look(id.clone(), 0));
+            }
+            (State::Running, Err(why)) => self.fail(id, why, false, commands),
+            (State::Undoing { why, refused }, Ok(())) => {
+                let since = now;
+                self.state.insert(
+                    id.clone(),
+                    State::UndoGating {
+                        why,
+                        refused,
+                        since,
+                    },
+                );
                 commands.push(Command::Look(id.clone(), LOOK_AGAIN_MS));
             }
-            (State::Undoing { why }, Err(undo)) => {
+            (State::Undoing { why, .. }, Err(undo)) => {
                 self.end(
                     id,
                     Outcome::Failed(format!("{why}; putting it back failed too: {undo}")),
@@ -324,8 +376,8 @@ impl Scheduler {
         }
     }
 
-    /// Takes back what did not pass its gate, unless that would stop a member which the cluster cannot spare now.
-    fn fail_gate(
+    /// Takes back what has stopped its member, unless that would stop one which the cluster cannot spare now.
+    fn fail_if_spared(
         &mut self,
         id: &ActionId,
         why: String,
@@ -345,17 +397,23 @@ impl Scheduler {
             );
             return;
         }
-        self.fail(id, why, commands);
+        self.fail(id, why, false, commands);
+    }
+
+    /// Whether there is something to take back, and nobody else who may be at work.
+    fn can_undo(&self, id: &ActionId) -> bool {
+        let without_lock = self.lock_lost && !sabotage::on(Bug::UndoWithoutLock);
+        !without_lock && !self.actions[id].kind.as_kind().undo().is_empty()
     }
 
     /// Takes the action back if it can be, else records the failure.
-    fn fail(&mut self, id: &ActionId, why: String, commands: &mut Vec<Command>) {
-        let without_lock = self.lock_lost && !sabotage::on(Bug::UndoWithoutLock);
-        if without_lock || self.actions[id].kind.as_kind().undo().is_empty() {
-            self.end(id, Outcome::Failed(why));
-        } else {
-            self.state.insert(id.clone(), State::Undoing { why });
+    fn fail(&mut self, id: &ActionId, why: String, refused: bool, commands: &mut Vec<Command>) {
+        if self.can_undo(id) {
+            self.state
+                .insert(id.clone(), State::Undoing { why, refused });
             commands.push(Command::Undo(id.clone()));
+        } else {
+            self.end(id, Outcome::Failed(why));
         }
     }
 
@@ -390,15 +448,21 @@ impl Scheduler {
                 }
                 Err(why) if hopeless.is_some() => {
                     let hopeless = hopeless.unwrap_or_default();
-                    self.fail_gate(id, format!("{why}: {hopeless}"), view, commands);
+                    self.fail_if_spared(id, format!("{why}: {hopeless}"), view, commands);
                 }
                 Err(why) if self.lock_lost || now.saturating_sub(since) > deadline(&gate) => {
                     let waited = now.saturating_sub(since) / 1000;
-                    self.fail_gate(id, format!("after {waited} s: {why}"), view, commands);
+                    self.fail_if_spared(id, format!("after {waited} s: {why}"), view, commands);
                 }
                 Err(why) => self.look_again(id, why, commands),
             },
-            State::UndoGating { why, since } => match safety::gate(view, &gate) {
+            State::Failing { why } => self.fail_if_spared(id, why, view, commands),
+            State::UndoGating {
+                why,
+                refused,
+                since,
+            } => match safety::gate(view, &gate) {
+                Ok(()) if refused => self.end(id, Outcome::Refused(why)),
                 Ok(()) => self.end(id, Outcome::Undone(why)),
                 Err(_) if now.saturating_sub(since) <= GATE_DEADLINE_MS && !self.lock_lost => {
                     commands.push(Command::Look(id.clone(), LOOK_AGAIN_MS));

@@ -16,4 +16,5 @@ mod rolls;
 mod schema;
 mod seats;
 mod strangers;
+mod undo;
 mod world;

@@ -1,0 +1,210 @@
+//! A restart that fails is taken back only where that costs nobody the quorum.
+
+use quorate::action::{Action, ActionId, ActionKind, Operation, UnitVerb};
+use quorate::apply::script::{EtcdCall, Materials, Step, steps};
+use quorate::plan::Plan;
+use quorate::runtime::Profile;
+use quorate::schedule::{Command, Event, Outcome, Scheduler};
+use secrecy::SecretString;
+
+use crate::drive::{CONVERGE, desired, plan_for, run};
+use crate::world::World;
+
+struct NoSecrets;
+
+impl Materials for NoSecrets {
+    fn authority(&self) -> Result<String, String> {
+        Err("no authority".into())
+    }
+    fn pair(&mut self, _: Profile) -> Result<(String, SecretString), String> {
+        Err("no authority".into())
+    }
+}
+
+fn changed(edit: fn(&mut quorate::desired::Desired)) -> (World, Plan) {
+    let mut world = World::new(desired(3));
+    let plan = plan_for(&world, CONVERGE, "n0");
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+    edit(world.desired_mut());
+    let plan = plan_for(&world, CONVERGE, "n1");
+    (world, plan)
+}
+
+fn another_setting(desired: &mut quorate::desired::Desired) {
+    for node in &mut desired.nodes {
+        node.settings.insert("snapshot-count".into(), "5000".into());
+    }
+}
+
+/// A run that has come to its first restart.
+struct Session {
+    scheduler: Scheduler,
+    restarting: Action,
+    at: u64,
+}
+
+impl Session {
+    fn new(world: &World, plan: &Plan) -> Self {
+        let mut scheduler = Scheduler::new(&plan.actions, 32);
+        let mut commands = scheduler.on(Event::Started { at: 0 });
+        for at in 1..1000 {
+            match commands.remove(0) {
+                Command::Run(id) if id.0.ends_with(".restart") => {
+                    let mut actions = plan.actions.iter();
+                    let restarting = actions.find(|action| action.id == id);
+                    return Self {
+                        scheduler,
+                        restarting: restarting.expect("planned").clone(),
+                        at,
+                    };
+                }
+                Command::Run(id) => {
+                    let result = Ok(());
+                    commands.extend(scheduler.on(Event::Ran { at, id, result }));
+                }
+                Command::Look(id, _) => commands.extend(scheduler.on(Event::Looked {
+                    at,
+                    id,
+                    view: world.view(),
+                    hopeless: None,
+                })),
+                _ => {}
+            }
+        }
+        panic!("no restart")
+    }
+
+    fn id(&self) -> ActionId {
+        self.restarting.id.clone()
+    }
+
+    fn ran(&mut self, result: Result<(), String>) -> Vec<Command> {
+        self.at += 1;
+        let (at, id) = (self.at, self.id());
+        self.scheduler.on(Event::Ran { at, id, result })
+    }
+
+    fn balked(&mut self, refused: bool) -> Vec<Command> {
+        self.at += 1;
+        let (at, id, why) = (self.at, self.id(), "not safe".into());
+        self.scheduler.on(Event::Balked {
+            at,
+            id,
+            why,
+            refused,
+        })
+    }
+
+    fn looked(&mut self, world: &World) -> Vec<Command> {
+        self.at += 1;
+        self.scheduler.on(Event::Looked {
+            at: self.at,
+            id: self.id(),
+            view: world.view(),
+            hopeless: None,
+        })
+    }
+
+    fn outcome(&self) -> Outcome {
+        let ended = self.scheduler.ended();
+        let found = ended.into_iter().find(|(id, _)| *id == self.id());
+        found.expect("it has ended").1
+    }
+}
+
+/// Who is at work or not, an undo stops the member: the cluster is asked before.
+#[test]
+fn operations_that_fail_are_taken_back_if_the_cluster_can_spare_the_member() {
+    let (mut world, plan) = changed(another_setting);
+    let mut session = Session::new(&world, &plan);
+    let id = session.id();
+    let look = [Command::Look(id.clone(), 0)];
+    assert_eq!(session.ran(Err("it failed".into())), look);
+    assert_eq!(session.looked(&world), [Command::Undo(id)]);
+
+    let mut session = Session::new(&world, &plan);
+    session.ran(Err("it failed".into()));
+    let here = session.restarting.node.clone();
+    let other = world.hosts.keys().find(|name| Some(*name) != here.as_ref());
+    world.kill(&other.expect("another").clone());
+    let commands = session.looked(&world);
+    assert!(
+        !commands
+            .iter()
+            .any(|command| matches!(command, Command::Undo(_))),
+        "{commands:?}"
+    );
+    let Outcome::Failed(why) = session.outcome() else {
+        panic!("{:?}", session.outcome())
+    };
+    assert!(why.contains("left as it is"), "{why}");
+}
+
+/// Nothing was stopped, so that nothing is stopped to take it back.
+#[test]
+fn what_ended_before_the_member_was_stopped_is_put_back_at_once() {
+    let (mut world, plan) = changed(another_setting);
+    let before = Session::new(&world, &plan);
+    let here = before.restarting.node.clone();
+    let other = world.hosts.keys().find(|name| Some(*name) != here.as_ref());
+    let healthy = world.clone();
+    world.kill(&other.expect("another").clone());
+    for refused in [true, false] {
+        let mut session = Session::new(&healthy, &plan);
+        assert_eq!(session.balked(refused), [Command::Undo(session.id())]);
+        session.ran(Ok(()));
+        session.looked(&world);
+        match session.outcome() {
+            Outcome::Refused(_) => assert!(refused),
+            Outcome::Undone(_) => assert!(!refused),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// What may take long comes before the last look at the cluster, which comes right before the script that stops it.
+#[test]
+fn one_script_stops_the_member_and_nothing_else_is_waited_for_in_it() {
+    let edits: [fn(&mut quorate::desired::Desired); 2] = [another_setting, |desired| {
+        desired.nodes[0].peer_port = 3380;
+        desired.nodes[0].data_dir = "/srv/etcd".into();
+    }];
+    for edit in edits {
+        let (_, plan) = changed(edit);
+        let restart = plan
+            .actions
+            .iter()
+            .find(|action| matches!(action.kind, ActionKind::Restart(_)))
+            .expect("a restart");
+        let steps = steps(&World::operations(restart), "run", &mut NoSecrets).expect("no secrets");
+        let stops = |step: &Step| matches!(step, Step::Script { stops: true, .. });
+        let at = steps.iter().position(stops).expect("it stops");
+        assert_eq!(steps.iter().filter(|step| stops(step)).count(), 1);
+        let lasting = |step: &Step| {
+            matches!(
+                step,
+                Step::Etcd(EtcdCall::MoveLeader(_) | EtcdCall::Update(..)) | Step::Upload { .. }
+            )
+        };
+        assert!(!steps[at..].iter().any(lasting));
+        assert!(steps[..at].iter().any(lasting));
+    }
+}
+
+/// Without the member there may be no quorum to learn where it is, and without the others it does not stay down.
+#[test]
+fn a_member_is_back_before_the_membership_is_set_back() {
+    let (_, plan) = changed(|desired| desired.nodes[0].peer_port = 3380);
+    let undo = plan
+        .actions
+        .iter()
+        .find(|action| matches!(action.kind, ActionKind::Restart(_)))
+        .expect("a restart")
+        .kind
+        .as_kind()
+        .undo();
+    let at = |wanted: fn(&Operation) -> bool| undo.iter().position(wanted).expect("it is there");
+    let back = at(|operation| matches!(operation, Operation::Unit(UnitVerb::RestartAgain, _)));
+    let told = at(|operation| matches!(operation, Operation::UpdateMember(..)));
+    assert!(back < told, "{undo:?}");
+}
