@@ -18,6 +18,10 @@ pub struct Restart {
     pub files: Vec<FileWrite>,
     /// Staged binaries that switch with it, by their final path.
     pub binaries: Vec<String>,
+    /// Paths that a run which was cut off has switched, and the process has not been started with: what it kept comes back
+    /// with the rest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<String>,
     /// Whether the operator accepted that the cluster cannot be reached meanwhile.
     pub allow_downtime: bool,
     /// Whether no process runs that could lead.
@@ -79,6 +83,7 @@ impl Restart {
             .iter()
             .map(|file| file.path.clone())
             .chain(self.binaries.iter().cloned())
+            .chain(self.pending.iter().cloned())
             .collect()
     }
 }

@@ -193,6 +193,11 @@ pub(super) fn ahead(host: &Host<'_>, settled: &Marker) -> Marker {
             .and_then(|stat| stat.sha256.clone());
         if there != file.sha256 {
             file.previous = there;
+        } else {
+            // A run that was cut off wrote it; nobody knows yet whether the member can live with it.
+            let written = host.facts.marker.get().and_then(|old| old.files.get(path));
+            let written = written.filter(|old| old.sha256 == file.sha256);
+            file.previous = written.and_then(|old| old.previous.clone());
         }
     }
     // Files that go with this change are ours until they are gone.

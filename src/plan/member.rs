@@ -250,16 +250,24 @@ pub(super) fn converge(
                 is_text || switched.iter().any(|other| other.write.path == file.path)
             });
         }
+        let binaries = if staged.is_empty() {
+            vec![]
+        } else {
+            binaries(host)
+        };
+        let mut pending = pending(host);
+        let paths = files.iter().map(|file| &file.path).chain(&binaries);
+        let is_settled =
+            up && pending.is_empty() && paths.clone().all(|path| runs_with(host, path));
+        let switching: BTreeSet<String> = paths.cloned().collect();
+        pending.retain(|path| !switching.contains(path));
         let restart = Restart {
             unit: host.layout.unit.clone(),
             member: wal.member_id,
-            binaries: if staged.is_empty() {
-                vec![]
-            } else {
-                binaries(host)
-            },
-            is_settled: up && runs_what_is_there(host, &files),
             files,
+            binaries,
+            pending,
+            is_settled,
             is_down: !up,
             // What is down takes nothing away.
             allow_downtime: !up
@@ -298,20 +306,24 @@ pub(super) fn converge(
     true
 }
 
-/// Whether the process was started with what lies on the disk now: what was kept before that is of the past.
-fn runs_what_is_there(host: &Host<'_>, switched: &[FileWrite]) -> bool {
+/// Paths that a run which was cut off has switched, and no process has been started with since.
+fn pending(host: &Host<'_>) -> Vec<String> {
+    let marker = host.facts.marker.get();
+    let files = marker.into_iter().flat_map(|marker| &marker.files);
+    let pending = files.filter(|(path, file)| file.previous.is_some() && !runs_with(host, path));
+    pending.map(|(path, _)| path.clone()).collect()
+}
+
+/// Whether the process was started with what lies there now: what was kept before that is of the past.
+fn runs_with(host: &Host<'_>, path: &str) -> bool {
     let Some(started_at) = host.facts.unit.started_at else {
         return false;
     };
-    switched.iter().all(|file| {
-        let there = host.facts.files.get(&file.path);
-        there
-            .and_then(FileFact::file)
-            .is_none_or(|stat| stat.changed_at <= started_at)
-    })
+    let there = host.facts.files.get(path).and_then(FileFact::file);
+    there.is_none_or(|stat| stat.changed_at <= started_at)
 }
 
-fn peer_urls(readdress: &Readdress) -> Change {
+fn peer_urls(readdress: &Readdress) -> Option<Change> {
     let before = Some(readdress.from.join(","));
     change_of("peer URL", before, &readdress.to.join(","))
 }

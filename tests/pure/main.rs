@@ -4,6 +4,7 @@ mod addresses;
 mod cluster_file;
 mod comings;
 mod crashes;
+mod cuts;
 mod drive;
 mod etcd_options;
 mod examples;

@@ -365,6 +365,7 @@ pub fn rolling() -> Plan {
                 member: MemberId(0xa100 + number),
                 files: vec![],
                 binaries: vec![],
+                pending: vec![],
                 allow_downtime: false,
                 is_settled: false,
                 is_down: false,
