@@ -141,14 +141,15 @@ impl Kind for Restart {
     fn operations(&self, _: &RunFacts) -> Vec<Operation> {
         let unit = |verb| Operation::Unit(verb, self.unit.clone());
         let mut operations = vec![unit(UnitVerb::ForgetRestart)];
+        let switched = self.switched();
+        // Before all that may fail: it must not be put back then.
+        if self.is_settled && !switched.is_empty() {
+            operations.push(Operation::DropKept(switched.clone()));
+        }
         if !self.is_down {
             operations.push(Operation::MoveLeader(self.member));
         }
-        let switched = self.switched();
         if !switched.is_empty() {
-            if self.is_settled {
-                operations.push(Operation::DropKept(switched.clone()));
-            }
             operations.push(Operation::KeepPrevious(switched));
         }
         if !self.binaries.is_empty() {

@@ -82,3 +82,22 @@ fn what_a_cut_run_has_written_is_taken_back_by_the_next() {
     let process = world.hosts["etcd-2"].process.as_ref().expect("it runs");
     assert!(!process.environment.contains_key("ETCD_SNAPSHOT_COUNT"));
 }
+
+/// Once the member runs with it, what was there before is of the past, and a step that fails early does not bring it back.
+#[test]
+fn what_an_earlier_run_kept_goes_before_anything_can_fail() {
+    let mut world = living(3);
+    edit(&mut world, "5000");
+    let plan = plan_for(&world, CONVERGE, "n1");
+    cut(&mut world, &plan, "etcd-2", "claim", |_| false);
+    cut(&mut world, &plan, "etcd-2", "restart", |_| false);
+    edit(&mut world, "7000");
+    let plan = plan_for(&world, CONVERGE, "n2");
+    assert!(restart_of(&plan, "etcd-2").is_settled);
+    cut(&mut world, &plan, "etcd-2", "claim", |_| false);
+    cut(&mut world, &plan, "etcd-2", "restart", |operation| {
+        matches!(operation, Operation::MoveLeader(_))
+    });
+    take_back(&mut world, &plan, "etcd-2");
+    assert!(configured(&world, "etcd-2").contains("5000"));
+}
