@@ -195,8 +195,12 @@ impl First {
         .collect();
         let mut refused = Vec::new();
         for action in draft.actions.iter_mut().filter(|action| self.mends(action)) {
-            action.needs.extend(starts.iter().cloned());
-            if action.kind.as_kind().precondition() == Precondition::None {
+            let is_free = action.kind.as_kind().precondition() == Precondition::None;
+            // What is down itself may be what the others need for a quorum.
+            if !(is_free && restart_of(action).is_some()) {
+                action.needs.extend(starts.iter().cloned());
+            }
+            if is_free {
                 continue;
             }
             let Some(restart) = restart_of(action) else {

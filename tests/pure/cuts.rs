@@ -101,3 +101,22 @@ fn what_an_earlier_run_kept_goes_before_anything_can_fail() {
     take_back(&mut world, &plan, "etcd-2");
     assert!(configured(&world, "etcd-2").contains("5000"));
 }
+
+/// Members that are down come back only together.
+#[test]
+fn what_is_down_and_moves_does_not_wait_for_what_only_starts() {
+    let mut world = living(3);
+    for node in ["etcd-1", "etcd-2", "etcd-3"] {
+        world.kill(node);
+    }
+    for node in &mut world.desired_mut().nodes[..2] {
+        node.data_dir = "/srv/etcd".into();
+    }
+    let plan = plan_for(&world, CONVERGE, "n1");
+    let start = ActionId::of_node("etcd-3", "start");
+    assert!(action(&plan, &start.0).is_some(), "{:?}", plan.blocked);
+    for node in ["etcd-1", "etcd-2"] {
+        let restart = action(&plan, &format!("node.{node}.restart")).expect("a restart");
+        assert!(!restart.needs.contains(&start), "{:?}", restart.needs);
+    }
+}
