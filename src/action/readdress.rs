@@ -1,4 +1,4 @@
-//! Telling the cluster where a member is that listens at its new address already.
+//! Telling the cluster where a member is that listens at its new address already, and seeing that the others reach it.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::restart::Readdress;
 use super::{Gate, Kind, Margin, Operation, Precondition, RunFacts, Stall, Verb};
 use crate::etcd::id::MemberId;
 
-/// Changes the peer URLs of a member in the membership, and nothing on its host.
+/// Changes the peer URLs of a member in the membership, where it does not know them yet, and nothing on its host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tell {
     /// The member.
@@ -25,13 +25,16 @@ impl Kind for Tell {
         "Updating"
     }
     fn summary(&self) -> String {
-        format!(
-            "tell the cluster that member {} is at {}",
-            self.member,
-            self.readdress.to.join(",")
-        )
+        let urls = self.readdress.to.join(",");
+        if self.readdress.is_known() {
+            return format!("see that the others reach member {} at {urls}", self.member);
+        }
+        format!("tell the cluster that member {} is at {urls}", self.member)
     }
     fn precondition(&self) -> Precondition {
+        if self.readdress.is_known() {
+            return Precondition::None;
+        }
         // It disturbs nobody if it is right, and as much as a restart if the address is not.
         Precondition::MayStop {
             member: self.member,
@@ -52,12 +55,16 @@ impl Kind for Tell {
     }
     fn operations(&self, _: &RunFacts) -> Vec<Operation> {
         let to = &self.readdress.to;
-        vec![
-            Operation::UpdateMember(self.member, to.clone()),
-            Operation::AwaitDialable(self.member, to.clone()),
-        ]
+        let mut operations = vec![Operation::AwaitDialable(self.member, to.clone())];
+        if !self.readdress.is_known() {
+            operations.insert(0, Operation::UpdateMember(self.member, to.clone()));
+        }
+        operations
     }
     fn undo(&self) -> Vec<Operation> {
+        if self.readdress.is_known() {
+            return vec![];
+        }
         vec![Operation::UpdateMember(
             self.member,
             self.readdress.from.clone(),

@@ -30,7 +30,8 @@ pub struct Restart {
     /// Whether what an earlier run kept is older than what runs now, and must not come back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_settled: bool,
-    /// Another peer URL for the membership: the update and the restart on it belong together (Q14).
+    /// Another peer URL for the membership, or one at which nobody has reached the member yet: the update, the restart on
+    /// it and the look whether the others can dial it belong together (Q14).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readdress: Option<Readdress>,
     /// Directories of the data that move while the member is stopped, in this order.
@@ -43,15 +44,23 @@ pub struct Restart {
     pub reasons: Vec<String>,
 }
 
-/// A change of a member's peer URLs in the membership.
+/// A change of a member's peer URLs in the membership. Where both are the same, they have not been dialed yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readdress {
     /// What they are.
     pub from: Vec<String>,
     /// What they will be.
     pub to: Vec<String>,
-    /// Whether the membership learns it only when the member is back: without it there is no quorum to learn.
+    /// Whether the membership learns it only when the member is back, for without it there is no quorum to learn; or knows
+    /// it already.
     pub afterwards: bool,
+}
+
+impl Readdress {
+    /// Whether there is nothing to change any more.
+    pub fn is_known(&self) -> bool {
+        self.from == self.to
+    }
 }
 
 /// A directory of data that goes elsewhere. Nothing is deleted: across file systems the original stays beside its
@@ -71,10 +80,10 @@ pub struct Move {
 
 impl Restart {
     /// The update of the membership, if it belongs before the restart, or after it.
-    fn update(&self, afterwards: bool, urls: fn(&Readdress) -> &Vec<String>) -> Option<Operation> {
+    fn update(&self, afterwards: bool) -> Option<Operation> {
         let readdress = self.readdress.as_ref();
-        let now = readdress.filter(|readdress| readdress.afterwards == afterwards);
-        now.map(|readdress| Operation::UpdateMember(self.member, urls(readdress).clone()))
+        let now = readdress.filter(|readdress| readdress.afterwards == afterwards)?;
+        Some(Operation::UpdateMember(self.member, now.to.clone()))
     }
 
     /// Every path that is kept until the gate has passed.
@@ -158,7 +167,7 @@ impl Kind for Restart {
         operations.extend(self.files.iter().cloned().map(Operation::WriteFile));
         operations.push(unit(UnitVerb::DaemonReload));
         // From here on the others look for it where it is not yet, so this comes last.
-        operations.extend(self.update(false, |readdress| &readdress.to));
+        operations.extend(self.update(false));
         if !self.moves.is_empty() {
             if !sabotage::on(Bug::MoveWhileRunning) {
                 operations.push(unit(UnitVerb::StopForRestart));
@@ -166,7 +175,7 @@ impl Kind for Restart {
             operations.extend(self.moves.iter().cloned().map(Operation::Relocate));
         }
         operations.push(unit(UnitVerb::Restart));
-        operations.extend(self.update(true, |readdress| &readdress.to));
+        operations.extend(self.update(true));
         // Status alone does not tell: a member that nobody can dial looks healthy over the links that it opens itself.
         let asked = self.readdress.as_ref();
         operations.extend(

@@ -12,7 +12,7 @@ use super::script::EtcdCall;
 use crate::action::MembershipChange;
 use crate::action::add::Add;
 use crate::etcd::id::MemberId;
-use crate::observed::etcd::Member;
+use crate::observed::etcd::{ClusterView, Member};
 use crate::remote::{EtcdClient, EtcdError, EtcdErrorKind, TunnelError};
 use crate::render::event::{Event, Severity};
 use crate::safety;
@@ -176,8 +176,16 @@ pub(super) async fn await_dialable(
 
 async fn undialable(context: &Context, member: MemberId, urls: &[String]) -> Option<String> {
     let view = context.fleet.look().await;
-    let others = view.statuses.iter().filter(|(id, _)| **id != member);
-    for (_, (node, _)) in others {
+    let others: Vec<&String> = view
+        .statuses
+        .iter()
+        .filter(|(id, _)| **id != member)
+        .map(|(_, (node, _))| node)
+        .collect();
+    if too_few(&view, others.len()) {
+        return Some("too few members answer to say whether they reach it".into());
+    }
+    for node in others {
         let Ok(host) = context.fleet.host(node).await else {
             continue;
         };
@@ -191,6 +199,11 @@ async fn undialable(context: &Context, member: MemberId, urls: &[String]) -> Opt
         }
     }
     None
+}
+
+/// Whether so many others are no quorum even with the member.
+fn too_few(view: &ClusterView, others: usize) -> bool {
+    view.members.is_empty() || others + 1 < safety::quorum(view.voters().count())
 }
 
 /// Host and port of a URL.

@@ -214,6 +214,10 @@ pub(super) fn ahead(host: &Host<'_>, settled: &Marker) -> Marker {
     // A host that is on its way out is known until it is clean.
     if let Some(old) = host.facts.marker.get() {
         // Until the change is done, what has been there is: whose data it is, where it was, and where it may be.
+        if marker.member_id.is_some() && marker.member_id == old.member_id {
+            // Where the others were last seen to reach it.
+            marker.peer_url = old.peer_url.clone().or(marker.peer_url);
+        }
         marker.member_id = marker.member_id.or(old.member_id);
         marker.data_dir.clone_from(&old.data_dir);
         marker.wal_dir.clone_from(&old.wal_dir);

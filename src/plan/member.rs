@@ -76,12 +76,16 @@ pub(super) fn converge(
     }
     let mut generation = cluster.known.generation.clone();
     generation.phase = Phase::Complete;
-    let settled = markers::settled(
+    let mut settled = markers::settled(
         inputs,
         host,
         generation,
         Some((wal.cluster_id, wal.member_id)),
     );
+    if cluster.view.member(wal.member_id).is_none() {
+        // Who cannot ask the others does not know whether they reach it.
+        settled.peer_url = moves::unheard(host).or(settled.peer_url);
+    }
     let readdress = moves::readdress(cluster.view, host, wal.member_id);
     let moves = moves::directories(host, inputs.now);
     let blocked = moves::refusals(host, &moves);
@@ -96,6 +100,7 @@ pub(super) fn converge(
     reasons.extend(
         readdress
             .iter()
+            .filter(|readdress| !readdress.is_known())
             .map(|readdress| format!("its peer URL is {}", readdress.from.join(","))),
     );
     reasons.extend(
@@ -119,6 +124,7 @@ pub(super) fn converge(
         || !differences.leftovers.is_empty()
         || host.facts.unit.need_reload
         || !reasons.is_empty()
+        || readdress.is_some()
         || !enabled
         || !up;
     if !work && !marker_differs {
@@ -147,9 +153,9 @@ pub(super) fn converge(
     }
     // What changes with the address or the directories changes in one step, also where it is down.
     let moving = readdress.is_some() || !moves.is_empty();
-    let told = readdress.clone().filter(|_| {
+    let told = readdress.clone().filter(|readdress| {
         let runs = host.facts.unit.environment.as_ref();
-        up && reasons.len() == 1
+        up && reasons.len() == usize::from(!readdress.is_known())
             && runs.is_some_and(|running| host.layout.listens_for_its_peers(running))
     });
     let restarting = told.is_none() && (moving || (up && !reasons.is_empty()));
@@ -222,7 +228,7 @@ pub(super) fn converge(
         ));
     } else if let Some(readdress) = told {
         first.mending.insert(wal.member_id);
-        let changes = vec![peer_urls(&readdress)];
+        let changes = peer_urls(&readdress).into_iter().collect();
         let kind = ActionKind::Tell(Tell {
             member: wal.member_id,
             unit: host.layout.unit.clone(),
@@ -231,10 +237,13 @@ pub(super) fn converge(
         let needs = before.clone();
         before.insert(add.action("tell", kind, needs, changes));
     } else if restarting {
-        if !up || moves::is_half_way(cluster.view, host, wal.member_id) {
+        if !up
+            || moves::is_half_way(cluster.view, host, wal.member_id)
+            || readdress.as_ref().is_some_and(Readdress::is_known)
+        {
             first.mending.insert(wal.member_id);
         }
-        let mut changes: Vec<Change> = readdress.iter().map(peer_urls).collect();
+        let mut changes: Vec<Change> = readdress.iter().filter_map(peer_urls).collect();
         changes.extend(
             moves
                 .iter()
@@ -325,7 +334,7 @@ fn runs_with(host: &Host<'_>, path: &str) -> bool {
 
 fn peer_urls(readdress: &Readdress) -> Option<Change> {
     let before = Some(readdress.from.join(","));
-    change_of("peer URL", before, &readdress.to.join(","))
+    (!readdress.is_known()).then(|| change_of("peer URL", before, &readdress.to.join(",")))
 }
 
 struct Adder<'a> {

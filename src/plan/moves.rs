@@ -12,7 +12,8 @@ use crate::observed::etcd::ClusterView;
 use crate::runtime;
 use crate::sabotage::{self, Bug};
 
-/// The change of its peer URL; `None` where the membership says what the file does, or nobody could say.
+/// The change of its peer URL, or the look whether the others reach it there, which a run that was cut off has left out;
+/// `None` where there is neither, or nobody could say.
 pub(super) fn readdress(
     view: &ClusterView,
     host: &Host<'_>,
@@ -20,11 +21,30 @@ pub(super) fn readdress(
 ) -> Option<Readdress> {
     let listed = view.member(member)?;
     let to = vec![host.layout.peer_url.clone()];
-    (listed.peer_urls != to).then(|| Readdress {
-        from: listed.peer_urls.clone(),
+    if listed.peer_urls != to {
+        return Some(Readdress {
+            from: listed.peer_urls.clone(),
+            to,
+            afterwards: view.voters().count() <= 2,
+        });
+    }
+    let last = unheard(host);
+    let listens = host.facts.unit.environment.as_ref();
+    let is_there = listens.is_some_and(|running| host.layout.listens_for_its_peers(running));
+    (last.is_some() || is_half_way(view, host, member)).then(|| Readdress {
+        // Where it is what it should be, there is no way back to where it was.
+        from: last
+            .filter(|_| !is_there)
+            .map_or_else(|| to.clone(), |url| vec![url]),
         to,
-        afterwards: view.voters().count() <= 2,
+        afterwards: true,
     })
+}
+
+/// Where the others were last seen to reach the member, if that is not its peer URL.
+pub(super) fn unheard(host: &Host<'_>) -> Option<String> {
+    let last = host.facts.marker.get()?.peer_url.clone();
+    last.filter(|url| *url != host.layout.peer_url)
 }
 
 /// Whether the member listens elsewhere than the membership says: a run was cut off between the two.

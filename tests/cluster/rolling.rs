@@ -1,5 +1,7 @@
 //! Restarts of running members: one at a time, and no acknowledged write is lost.
 
+use std::process::Stdio;
+
 use serde_json::Value;
 
 use super::harness::{Scene, blocked, eventually};
@@ -161,6 +163,44 @@ fn an_address_that_the_others_cannot_dial_is_put_back() {
     assert!(!members.contains(":13380"), "{members}");
     scene.edits.clear();
     scene.run(&["status"]).exits(0);
+}
+
+/// A run that ends while the others try to dial a member has not seen that they can: the next one does not take it for
+/// granted.
+#[test]
+fn an_address_that_nobody_had_dialed_is_dialed_by_the_next_run() {
+    let Some(mut scene) = Scene::up("undialed", 3) else {
+        return;
+    };
+    scene.apply();
+    let before = scene.processes();
+    for host in scene.named() {
+        host.partition(&Cut::Ports(vec![13_380])).unwrap();
+        let edit = scene.edits.entry(host.name).or_default();
+        edit.lines.push("peer_port = 13380".into());
+    }
+    let mut apply = scene.command(&["apply", "--auto-approve"]);
+    let mut run = apply.stdout(Stdio::null()).spawn().unwrap();
+    eventually("a member is restarted at its new address", || {
+        let members = scene.etcdctl(scene.hosts(), &["member", "list"]);
+        members.contains(":13380") && scene.processes() != before
+    });
+    run.kill().unwrap();
+    run.wait().unwrap();
+    for _ in 0..2 {
+        scene
+            .run(&["apply", "--auto-approve"])
+            .exits(1)
+            .says("every member has to reach every other");
+    }
+    let after = scene.processes();
+    let touched = before.iter().zip(&after).filter(|(old, new)| old != new);
+    assert_eq!(touched.count(), 1, "no other was tried: {after:?}");
+    for host in scene.named() {
+        host.heal().unwrap();
+    }
+    scene.apply();
+    scene.is_converged();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use quorate::action::restart::Restart;
 use quorate::action::{Action, ActionId, ActionKind, Operation, UnitVerb};
+use quorate::observed::marker::{self, Marker};
 use quorate::plan::Plan;
 
 use crate::drive::{CONVERGE, desired, plan_for, run};
@@ -63,6 +64,18 @@ fn configured(world: &World, node: &str) -> String {
     line.unwrap_or_default().to_owned()
 }
 
+fn marker_of(world: &World, node: &str) -> Marker {
+    let text = world.hosts[node].files[marker::PATH].text.as_ref();
+    serde_json::from_str(text.expect("text")).expect("a marker")
+}
+
+/// The others were last seen to reach the member elsewhere.
+fn last_heard_at(world: &mut World, node: &str, url: &str) {
+    let mut marker = marker_of(world, node);
+    marker.peer_url = Some(url.into());
+    world.put(node, marker::PATH, 0o600, &marker.render());
+}
+
 /// Written and never started: what was there before comes back if it does not do, however often runs are cut off.
 #[test]
 fn what_a_cut_run_has_written_is_taken_back_by_the_next() {
@@ -100,6 +113,80 @@ fn what_an_earlier_run_kept_goes_before_anything_can_fail() {
     });
     take_back(&mut world, &plan, "etcd-2");
     assert!(configured(&world, "etcd-2").contains("5000"));
+}
+
+/// The marker says where the others were last seen to reach the member, until they have been seen to reach it elsewhere.
+#[test]
+fn an_address_is_written_down_when_it_has_been_dialed() {
+    let mut world = living(3);
+    world.desired_mut().nodes[0].peer_port = 3380;
+    let plan = plan_for(&world, CONVERGE, "n1");
+    let url = |verb: &str| {
+        let action = action(&plan, &format!("node.etcd-1.{verb}")).expect("planned");
+        match &action.kind {
+            ActionKind::Claim(claim) => claim.marker.peer_url.clone(),
+            ActionKind::Record(record) => record.marker.peer_url.clone(),
+            _ => None,
+        }
+    };
+    assert_eq!(url("claim").as_deref(), Some("http://10.0.0.1:2380"));
+    assert_eq!(url("record").as_deref(), Some("http://10.0.0.1:3380"));
+}
+
+/// Cut off while the others tried to dial it: they are asked again, before anybody else is restarted.
+#[test]
+fn a_member_that_nobody_has_dialed_comes_first() {
+    let mut world = living(3);
+    last_heard_at(&mut world, "etcd-1", "http://10.0.0.1:2390");
+    let dial = Operation::AwaitDialable(
+        marker_of(&world, "etcd-1").member_id.expect("an ID"),
+        vec!["http://10.0.0.1:2380".into()],
+    );
+    let plan = plan_for(&world, CONVERGE, "n1");
+    assert!(plan.blocked.is_empty(), "{:?}", plan.blocked);
+    let told = action(&plan, "node.etcd-1.tell").expect("a look");
+    assert_eq!(World::operations(told), std::slice::from_ref(&dial));
+    assert!(told.kind.as_kind().undo().is_empty());
+
+    // One restart where it has to be restarted anyway.
+    let mut changed = world.clone();
+    edit(&mut changed, "5000");
+    let plan = plan_for(&changed, CONVERGE, "n1");
+    let first = ActionId::of_node("etcd-1", "restart");
+    let restart = action(&plan, &first.0).expect("a restart");
+    assert_eq!(World::operations(restart).last(), Some(&dial));
+    for node in ["etcd-2", "etcd-3"] {
+        let other = action(&plan, &format!("node.{node}.restart")).expect("a restart");
+        assert!(other.needs.contains(&first), "{:?}", other.needs);
+    }
+
+    let plan = plan_for(&world, CONVERGE, "n1");
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+    assert!(plan_for(&world, CONVERGE, "n2").is_empty());
+    let heard = marker_of(&world, "etcd-1").peer_url;
+    assert_eq!(heard.as_deref(), Some("http://10.0.0.1:2380"));
+}
+
+/// Also where the member is down by now, or the membership knew of it before it was restarted.
+#[test]
+fn a_member_that_is_restarted_at_its_new_address_is_dialed() {
+    let mut world = living(3);
+    last_heard_at(&mut world, "etcd-1", "http://10.0.0.1:2390");
+    world.kill("etcd-1");
+    let mut half_way = living(3);
+    half_way.desired_mut().nodes[0].peer_port = 3380;
+    half_way.update_peer_url("etcd-1", "http://10.0.0.1:3380");
+    for (world, port, before) in [(world, 2380, 2390), (half_way, 3380, 2380)] {
+        let plan = plan_for(&world, CONVERGE, "n1");
+        assert!(plan.blocked.is_empty(), "{:?}", plan.blocked);
+        let restart = action(&plan, "node.etcd-1.restart").expect("a restart");
+        let to = vec![format!("http://10.0.0.1:{port}")];
+        let from = vec![format!("http://10.0.0.1:{before}")];
+        let is_dial = |operation: &Operation| matches!(operation, Operation::AwaitDialable(_, urls) if *urls == to);
+        assert!(World::operations(restart).last().is_some_and(is_dial));
+        let is_back = |operation: &Operation| matches!(operation, Operation::UpdateMember(_, urls) if *urls == from);
+        assert!(restart.kind.as_kind().undo().iter().any(is_back));
+    }
 }
 
 /// Members that are down come back only together.
