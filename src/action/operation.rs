@@ -160,9 +160,9 @@ pub enum UnitVerb {
     Stop,
     /// `stop`, as the first half of a [`UnitVerb::Restart`].
     StopForRestart,
-    /// `stop`, if this boot's last [`UnitVerb::Restart`] has got as far as stopping it.
+    /// `stop`, if the run's [`UnitVerb::Restart`] has got as far as stopping it, or the host was booted since.
     StopAgain,
-    /// `restart`, if this boot's last [`UnitVerb::Restart`] has got as far as stopping it.
+    /// `restart`, if the run's [`UnitVerb::Restart`] has got as far as stopping it, or the host was booted since.
     RestartAgain,
     /// Forgets an earlier [`UnitVerb::Restart`].
     ForgetRestart,

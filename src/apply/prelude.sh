@@ -98,9 +98,10 @@ q_start() {
     sleep 0.1
   done
 }
-# Says for whoever takes a restart back that this run has begun to stop the member.
-q_restarting() { printf '%s' "$q_run" >/run/quorate/restarted; }
-q_restarted() { [ "$(cat /run/quorate/restarted 2>/dev/null)" = "$q_run" ]; }
+# How far a restart is, for whoever takes it back. Where the host has been booted since, its unit was started as well.
+q_may_restart() { printf '%s' "$q_run" >/run/quorate/restart; }
+q_restarting() { printf '%s' "$q_run stopped" >/run/quorate/restart; }
+q_restarted() { [ "$(cat /run/quorate/restart 2>/dev/null)" != "$q_run" ]; }
 q_has_wal() { for q_file in "$1"/*.wal; do if [ -e "$q_file" ]; then return 0; fi; done; return 1; }
 q_assert_no_wal() {
   if q_has_wal "$1"; then printf '%s holds a WAL: a member that has data is not bootstrapped\n' "$1" >&2; return 72; fi

@@ -398,10 +398,10 @@ fn unit_command(verb: UnitVerb, unit: &str) -> String {
         UnitVerb::Start => format!("q_start {unit}"),
         // Stopped for sure before it is started: a gate must not pass on the process that goes.
         UnitVerb::Restart => format!("q_restarting\nsystemctl stop {unit}\nq_start {unit}"),
-        UnitVerb::RestartAgain => format!(
-            "if q_restarted; then systemctl stop {unit}; q_start {unit}; rm -f /run/quorate/restarted; fi"
-        ),
-        UnitVerb::ForgetRestart => "rm -f /run/quorate/restarted".into(),
+        UnitVerb::RestartAgain => {
+            format!("if q_restarted; then systemctl stop {unit}; q_start {unit}; q_may_restart; fi")
+        }
+        UnitVerb::ForgetRestart => "q_may_restart".into(),
         UnitVerb::Stop => format!("systemctl stop {unit}"),
         UnitVerb::StopForRestart => format!("q_restarting\nsystemctl stop {unit}"),
         UnitVerb::StopAgain => format!("if q_restarted; then systemctl stop {unit}; fi"),

@@ -363,7 +363,7 @@ fn an_old_copy_is_no_member() {
     let mut world = moved();
     world.kill(HOST);
     let elsewhere = ("/srv/etcd/member".to_owned(), "/wal/wal".to_owned());
-    world.hosts.get_mut(HOST).expect("a host").data_at = Some(elsewhere);
+    world.put_data(HOST, elsewhere);
     let plan = plan_for(&world, CONVERGE, "n1");
     let touches = |action: &&Action| action.node.as_deref() == Some(HOST);
     assert_eq!(plan.actions.iter().filter(touches).count(), 0);

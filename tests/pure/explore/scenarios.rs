@@ -492,6 +492,8 @@ impl Scenario {
             .collect();
         for (at, (first, budget)) in self.budgets.iter().enumerate().filter(|_| self.pairs) {
             let pairs = self.budgets[at..].iter();
+            // What befalls hosts at any point, or another run beside, takes minutes together with anything else.
+            let pairs = pairs.filter(|(_, other)| is_deep() || !budget.and(*other).is_wide());
             all.extend(
                 pairs.map(|(second, other)| (format!("{first} and {second}"), budget.and(*other))),
             );

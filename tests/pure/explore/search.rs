@@ -79,6 +79,11 @@ impl Budget {
         }
     }
 
+    /// Whether it goes on beside everything that we do.
+    pub fn is_wide(&self) -> bool {
+        self.faults + self.mounts + self.locks > 0
+    }
+
     fn all(&self) -> u8 {
         self.crashes + self.faults + self.delays + self.failures + self.mounts + self.locks
     }

@@ -256,20 +256,22 @@ impl World {
         match verb {
             UnitVerb::DaemonReload => self.read_unit(name),
             UnitVerb::ResetFailed => {}
-            UnitVerb::ForgetRestart => host.restarted = false,
+            UnitVerb::ForgetRestart => host.restarted = Some(false),
             UnitVerb::Enable | UnitVerb::Disable => {
                 host.enabled = verb == UnitVerb::Enable;
                 self.read_unit(name);
             }
             UnitVerb::Unmask => host.masked = false,
-            UnitVerb::StopAgain | UnitVerb::RestartAgain if !host.restarted => {}
+            UnitVerb::StopAgain | UnitVerb::RestartAgain if host.restarted == Some(false) => {}
             UnitVerb::Stop | UnitVerb::StopForRestart | UnitVerb::StopAgain => {
-                host.restarted |= verb == UnitVerb::StopForRestart;
+                if verb == UnitVerb::StopForRestart {
+                    host.restarted = Some(true);
+                }
                 host.process = None;
                 self.etcd.stop(name, true);
             }
             UnitVerb::Restart | UnitVerb::RestartAgain => {
-                host.restarted = verb == UnitVerb::Restart;
+                host.restarted = Some(verb == UnitVerb::Restart);
                 host.process = None;
                 self.etcd.stop(name, true);
                 return self.start(name);
