@@ -34,7 +34,8 @@ const KINDS: [&str; 19] = [
 ];
 
 /// What else has to be come by.
-const OTHERS: [&str; 27] = [
+const OTHERS: [&str; 28] = [
+    "balk: the member is needed",
     "end: snapshot: failed",
     "end: add: refused",
     "end: promote: refused",

@@ -149,6 +149,15 @@ fn converge() -> Goal {
     CONVERGE
 }
 
+/// All but the lock, which takes minutes.
+const EACH_ALONE: &[(&str, Budget)] = &[
+    ("operator dies", CRASH),
+    ("member or host dies", FAULT),
+    ("waited for in vain", DELAY),
+    ("operation fails", FAILURE),
+    ("disk is missing", MOUNT),
+];
+
 const EACH: &[(&str, Budget)] = &[
     ("operator dies", CRASH),
     ("member or host dies", FAULT),
@@ -251,6 +260,7 @@ const SCENARIOS: &[Scenario] = &[
         world: || changed(living(5, 5)),
         pace: Pace::RestsOneWay,
         pairs: true,
+        budgets: EACH_ALONE,
         ..DEFAULT
     },
     Scenario {
@@ -262,6 +272,7 @@ const SCENARIOS: &[Scenario] = &[
         },
         pace: Pace::RestsOneWay,
         pairs: true,
+        budgets: EACH_ALONE,
         ..DEFAULT
     },
     Scenario {
@@ -269,6 +280,7 @@ const SCENARIOS: &[Scenario] = &[
         world: || readdressed(living(5, 5)),
         pace: Pace::RestsOneWay,
         pairs: true,
+        budgets: EACH_ALONE,
         ..DEFAULT
     },
     Scenario {
@@ -469,9 +481,11 @@ pub fn all(reached: &Reached) -> Vec<Search> {
         budgets.map(|(anomaly, budget)| {
             let mut search = scenario.search(budget, reached);
             search.anomaly = anomaly;
-            // Two runs beside each other and every election beside them take minutes.
-            if budget.locks > 0 && !is_deep() {
-                search.pace = search.pace.max(Pace::Rests);
+            // Two runs beside each other and every election beside them take minutes, and so does what befalls hosts at
+            // any point together with every way in which etcd comes to rest.
+            if !is_deep() && (budget.locks > 0 || (budget.is_wide() && search.pace == Pace::Rests))
+            {
+                search.pace = Pace::RestsOneWay;
             }
             // A disk that comes back to a host on which another member has begun hides that one's data.
             let replaces =
@@ -486,12 +500,17 @@ pub fn all(reached: &Reached) -> Vec<Search> {
 impl Scenario {
     /// What may go wrong, in words.
     fn budgets(&self) -> Vec<(String, Budget)> {
-        let one = self.budgets.iter();
-        let mut all: Vec<(String, Budget)> = one
+        let each = if self.pairs && is_deep() {
+            EACH
+        } else {
+            self.budgets
+        };
+        let mut all: Vec<(String, Budget)> = each
+            .iter()
             .map(|(name, budget)| ((*name).to_owned(), *budget))
             .collect();
-        for (at, (first, budget)) in self.budgets.iter().enumerate().filter(|_| self.pairs) {
-            let pairs = self.budgets[at..].iter();
+        for (at, (first, budget)) in each.iter().enumerate().filter(|_| self.pairs) {
+            let pairs = each[at..].iter();
             // What befalls hosts at any point, or another run beside, takes minutes together with anything else.
             let pairs = pairs.filter(|(_, other)| is_deep() || !budget.and(*other).is_wide());
             all.extend(

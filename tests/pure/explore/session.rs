@@ -107,6 +107,8 @@ pub enum Move {
     Operate(ActionId, usize),
     /// An operation fails before it does anything.
     Fail(ActionId),
+    /// Its member may not be stopped any more when that is what comes next.
+    Balk(ActionId),
     /// A call to etcd is given up after a minute.
     GiveUp(ActionId),
     /// The cluster is looked at for an action.

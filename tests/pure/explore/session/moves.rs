@@ -2,6 +2,8 @@
 
 use super::*;
 
+use quorate::safety;
+
 impl Session {
     pub fn moves(&self, search: &Search, state: &State) -> Vec<Move> {
         let mut moves = Vec::new();
@@ -22,6 +24,12 @@ impl Session {
                     if busy.is_empty() && (!pending || state.budget.delays > 0) {
                         moves.push(Move::GiveUp(id.clone()));
                     }
+                    0
+                }
+                Next::Operation(operation, _)
+                    if operation.stops() && !self.is_spared(&state.world, id, progress) =>
+                {
+                    moves.push(Move::Balk(id.clone()));
                     0
                 }
                 Next::Operation(operation, _) => world.outcomes(node, operation).len(),
@@ -116,8 +124,19 @@ impl Session {
                 self.clean = false;
                 let node = self.planned.actions[&id].node.clone();
                 self.excused.extend(node);
+                let progress = self.running.remove(&id)?;
+                let why = "it failed".to_owned();
+                if self.has_spared(&id, &progress) {
+                    return Some(self.balk(search, state, id, why, false));
+                }
+                Some(self.ran(search, state, id, Err(why)))
+            }
+            Move::Balk(id) => {
+                self.clean = false;
                 self.running.remove(&id);
-                Some(self.ran(search, state, id, Err("it failed".into())))
+                search.reached.note("balk: the member is needed");
+                let why = "not safe".to_owned();
+                Some(self.balk(search, state, id, why, true))
             }
             Move::GiveUp(id) => {
                 if state.is_restless() {
@@ -129,6 +148,47 @@ impl Session {
             }
             Move::Operate(id, choice) => self.operate(search, state, id, choice),
         }
+    }
+
+    fn balk(
+        self,
+        search: &Search,
+        state: &mut State,
+        id: ActionId,
+        why: String,
+        refused: bool,
+    ) -> Option<Box<Self>> {
+        let at = self.now;
+        let balked = Event::Balked {
+            at,
+            id,
+            why,
+            refused,
+        };
+        self.feed(search, state, balked)
+    }
+
+    /// Whether a member that is about to be stopped may be, as the hosts are asked right before.
+    fn is_spared(&self, world: &World, id: &ActionId, progress: &Progress) -> bool {
+        let precondition = self.planned.actions[id].kind.as_kind().precondition();
+        let Precondition::MayStop {
+            member,
+            allow_downtime,
+        } = precondition
+        else {
+            return true;
+        };
+        !self.has_spared(id, progress)
+            || safety::may_stop(&world.view(), member, &[], allow_downtime).is_ok()
+    }
+
+    /// Whether an action that stops a member has not done that yet.
+    fn has_spared(&self, id: &ActionId, progress: &Progress) -> bool {
+        let precondition = self.planned.actions[id].kind.as_kind().precondition();
+        let work = self.work(id, progress);
+        matches!(precondition, Precondition::MayStop { .. })
+            && !progress.undo
+            && !work[..progress.done].iter().any(Operation::stops)
     }
 
     fn operate(
@@ -166,6 +226,10 @@ impl Session {
         state.world = world;
         if let Next::Operation(operation, at) = next {
             let before = state.world.clone();
+            if operation.stops() && self.has_spared(&id, &progress) {
+                // It has just been asked for.
+                self.stale = false;
+            }
             let action = &self.planned.actions[&id];
             let node = action.node.as_deref().unwrap_or_default();
             done = at + 1;
