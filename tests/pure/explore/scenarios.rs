@@ -405,6 +405,7 @@ const SCENARIOS: &[Scenario] = &[
             world
         },
         pace: Pace::Rests,
+        budgets: EACH_ALONE,
         ..DEFAULT
     },
     Scenario {

@@ -6,7 +6,7 @@ use quorate::schedule::Outcome;
 
 use super::rules::{self, Broken};
 use super::search::Search;
-use crate::model::host::Data;
+use crate::model::host::{Data, Run};
 use crate::model::membership::quorum_of;
 use crate::model::raft::Raft;
 use crate::world::World;
@@ -70,7 +70,7 @@ pub fn of_plan(search: &Search, world: &World, plan: &Plan) -> Option<Broken> {
 }
 
 /// Every reason that is known here.
-pub const REASONS: [&str; 14] = [
+pub const REASONS: [&str; 15] = [
     "another disk may be mounted",
     "no route",
     "cannot be restarted",
@@ -85,6 +85,7 @@ pub const REASONS: [&str; 14] = [
     "in one edit, a majority of them",
     "is neither in the cluster file nor on any host",
     "holds a WAL that cannot be read",
+    "there is no quorum that could learn another",
 ];
 
 /// The reason by its gist, and whether it is so; `None` for one that nobody has thought of.
@@ -109,7 +110,7 @@ fn is_true(world: &World, blocked: &Blocked) -> Option<(&'static str, bool)> {
         let is_host = |url: &String| world.etcd.hosts.values().any(|host| host.url == *url);
         raft.tip().members.values().any(|line| !is_host(&line.url))
     });
-    let reasons: [(&'static str, bool); 14] = [
+    let reasons: [(&'static str, bool); 15] = [
         ("another disk may be mounted", stale),
         ("no route", host.is_some_and(|host| !host.is_reachable())),
         ("cannot be restarted", cannot_stop(world, raft, node)),
@@ -141,6 +142,10 @@ fn is_true(world: &World, blocked: &Blocked) -> Option<(&'static str, bool)> {
         (
             "holds a WAL that cannot be read",
             host.is_some_and(|host| host.seen() == Data::Corrupt),
+        ),
+        (
+            "there is no quorum that could learn another",
+            host.is_some_and(|host| host.run != Run::Up) && well < quorum_of(voters),
         ),
     ];
     reasons
