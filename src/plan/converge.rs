@@ -6,7 +6,7 @@ use super::host::Host;
 use super::member::{self, Cluster, First};
 use super::membership::{Seat, roster};
 use super::restarts::{Restarts, no_restarts};
-use super::{Draft, Goal, Inputs, join, leave, markers, steps};
+use super::{Draft, Goal, Inputs, join, leave, markers, moves, steps};
 use crate::action::{ActionId, ActionKind, Change};
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::etcd::wal::WalIdentity;
@@ -151,7 +151,10 @@ fn attempt(
                     cluster_id: known.cluster_id,
                     member_id,
                 };
-                refused |= !member::converge(inputs, draft, host, &cluster, wal, &mut first);
+                let agreed = member::converge(inputs, draft, host, &cluster, wal, &mut first);
+                refused |= !agreed;
+                // A second one that nobody can dial would take the quorum with it.
+                roster.unfinished |= !agreed && moves::is_under_way(view, host, member_id);
             }
             Seat::Vacant { .. } | Seat::Learner { .. } => {
                 match join::joining(inputs, host, seat, &known.generation, known.cluster_id) {

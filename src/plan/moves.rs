@@ -62,6 +62,12 @@ pub(super) fn is_half_way(view: &ClusterView, host: &Host<'_>, member: MemberId)
         && !sabotage::on(Bug::HalfWayAddressWaits)
 }
 
+/// Whether a run was cut off on its way to another address, and perhaps nobody can dial it.
+pub(super) fn is_under_way(view: &ClusterView, host: &Host<'_>, member: MemberId) -> bool {
+    readdress(view, host, member).is_some_and(|readdress| readdress.is_known())
+        || is_half_way(view, host, member)
+}
+
 /// Why a member cannot go where the file wants it: a port that somebody else has, data of another cluster, or a disk that
 /// is not there.
 pub(super) fn refusals(host: &Host<'_>, moves: &[Move]) -> Vec<Blocked> {

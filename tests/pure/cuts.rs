@@ -2,8 +2,10 @@
 
 use quorate::action::restart::Restart;
 use quorate::action::{Action, ActionId, ActionKind, Operation, UnitVerb};
+use quorate::observed::HostState;
 use quorate::observed::marker::{self, Marker};
-use quorate::plan::Plan;
+use quorate::plan::{self, Intent, Plan};
+use time::OffsetDateTime;
 
 use crate::drive::{CONVERGE, desired, plan_for, run};
 use crate::world::World;
@@ -165,6 +167,32 @@ fn a_member_that_nobody_has_dialed_comes_first() {
     assert!(plan_for(&world, CONVERGE, "n2").is_empty());
     let heard = marker_of(&world, "etcd-1").peer_url;
     assert_eq!(heard.as_deref(), Some("http://10.0.0.1:2380"));
+}
+
+/// Nor is anybody where it cannot be dialed now, for another reason.
+#[test]
+fn nobody_is_restarted_while_one_cannot_be_dialed() {
+    let mut world = living(3);
+    last_heard_at(&mut world, "etcd-1", "http://10.0.0.1:2390");
+    edit(&mut world, "5000");
+    let mut observed = world.observe();
+    let Some(HostState::Known(facts)) = observed.hosts.get_mut("etcd-1") else {
+        panic!("a host");
+    };
+    facts.arch = "s390x".into();
+    let intent = Intent {
+        goal: CONVERGE,
+        nonce: "n1".into(),
+    };
+    let now = OffsetDateTime::UNIX_EPOCH;
+    let plan = plan::plan(world.desired(), &observed, &intent, now);
+    let restarts = |action: &&Action| matches!(action.kind, ActionKind::Restart(_));
+    assert_eq!(plan.actions.iter().filter(restarts).count(), 0);
+    let reasons: Vec<_> = plan.blocked.iter().map(|one| &one.reason).collect();
+    assert!(
+        reasons.iter().any(|reason| reason.contains("waits")),
+        "{reasons:?}"
+    );
 }
 
 /// Also where the member is down by now, or the membership knew of it before it was restarted.
