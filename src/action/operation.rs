@@ -160,9 +160,9 @@ pub enum UnitVerb {
     Stop,
     /// `stop`, as the first half of a [`UnitVerb::Restart`].
     StopForRestart,
-    /// `stop`, if the run's [`UnitVerb::Restart`] has got as far as stopping it, or the host was booted since.
+    /// `stop`, if the run's [`UnitVerb::Restart`] has got as far as stopping it.
     StopAgain,
-    /// `restart`, if the run's [`UnitVerb::Restart`] has got as far as stopping it, or the host was booted since.
+    /// `restart`, if the run's [`UnitVerb::Restart`] has got as far as stopping it.
     RestartAgain,
     /// Forgets an earlier [`UnitVerb::Restart`].
     ForgetRestart,

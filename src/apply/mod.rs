@@ -122,12 +122,15 @@ pub async fn run(
                             .unwrap_or_else(|error| Err(format!("internal error: {error}").into()));
                         let at = now();
                         let _ = events.send(match result {
-                            Err(failure) if failure.balked => schedule::Event::Balked {
-                                at,
-                                id,
-                                why: failure.why,
-                                refused: failure.refused,
-                            },
+                            Err(failure) if failure.balked || failure.untouched => {
+                                schedule::Event::Balked {
+                                    at,
+                                    id,
+                                    why: failure.why,
+                                    refused: failure.refused,
+                                    untouched: failure.untouched,
+                                }
+                            }
                             result => schedule::Event::Ran {
                                 at,
                                 id,

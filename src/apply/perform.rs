@@ -55,6 +55,8 @@ pub struct Failure {
     pub balked: bool,
     /// Whether they went well and it was not safe to go on.
     pub refused: bool,
+    /// Whether nothing was done yet that could be taken back.
+    pub untouched: bool,
 }
 
 impl From<String> for Failure {
@@ -63,6 +65,17 @@ impl From<String> for Failure {
             why,
             balked: false,
             refused: false,
+            untouched: false,
+        }
+    }
+}
+
+impl Failure {
+    /// Before anything was done.
+    fn untouched(why: String) -> Self {
+        Self {
+            untouched: true,
+            ..why.into()
         }
     }
 }
@@ -74,18 +87,22 @@ pub async fn action(
     mut facts: RunFacts,
 ) -> Result<(), Failure> {
     if action.kind.as_kind().reads_membership() {
-        facts.members = membership::members(context).await?;
+        let members = membership::members(context).await;
+        facts.members = members.map_err(Failure::untouched)?;
     }
     if let Some(why) = action.kind.as_kind().refuses(&facts) {
-        return Err(why.into());
+        return Err(Failure::untouched(why));
     }
-    let steps = steps(context, action, action.kind.as_kind().operations(&facts)).await?;
+    let steps = steps(context, action, action.kind.as_kind().operations(&facts)).await;
+    let steps = steps.map_err(Failure::untouched)?;
     let may_stop = matches!(
         action.kind.as_kind().precondition(),
         Precondition::MayStop { .. }
     );
     let mut balked = may_stop;
+    let mut untouched = true;
     for one in steps {
+        untouched &= matches!(one, Step::Script { touches: false, .. });
         // What the scheduler found before may be as old as the calls that came in between.
         if let Step::Script { stops: true, .. } = &one
             && balked
@@ -97,6 +114,7 @@ pub async fn action(
             why,
             balked,
             refused: false,
+            untouched,
         })?;
     }
     Ok(())
@@ -130,6 +148,7 @@ async fn spared(context: &Context, action: &Action) -> Result<(), Failure> {
                 why: format!("not safe: {refusal}"),
                 balked: true,
                 refused: true,
+                untouched: false,
             });
         }
         tokio::time::sleep(AGAIN).await;

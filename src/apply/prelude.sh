@@ -98,10 +98,9 @@ q_start() {
     sleep 0.1
   done
 }
-# How far a restart is, for whoever takes it back. Where the host has been booted since, its unit was started as well.
-q_may_restart() { printf '%s' "$q_run" >/run/quorate/restart; }
-q_restarting() { printf '%s' "$q_run stopped" >/run/quorate/restart; }
-q_restarted() { [ "$(cat /run/quorate/restart 2>/dev/null)" != "$q_run" ]; }
+# Says for whoever takes a restart back that this run has begun to stop the member.
+q_restarting() { printf '%s' "$q_run" >/run/quorate/restarted; }
+q_restarted() { [ "$(cat /run/quorate/restarted 2>/dev/null)" = "$q_run" ]; }
 q_has_wal() { for q_file in "$1"/*.wal; do if [ -e "$q_file" ]; then return 0; fi; done; return 1; }
 q_assert_no_wal() {
   if q_has_wal "$1"; then printf '%s holds a WAL: a member that has data is not bootstrapped\n' "$1" >&2; return 72; fi
@@ -142,9 +141,12 @@ q_relocate() {
     return 79
   fi
   if [ ! -e "$1" ]; then printf '%s is not there any more\n' "$1" >&2; return 76; fi
+  # One directory by two names.
+  if [ -e "$2" ] && [ "$(stat -Lc %d:%i -- "$1")" = "$(stat -Lc %d:%i -- "$2")" ]; then return 0; fi
   # What lies at the new place is of an earlier life.
   q_aside "$2" "$2.quorate-$3"
-  if [ "$(stat -c %d -- "$1")" = "$(stat -c %d -- "${2%/*}")" ]; then
+  # One file system may be mounted twice, and nothing is renamed from one mount to another.
+  if [ "$(stat -c '%d %m' -- "$1")" = "$(stat -c '%d %m' -- "${2%/*}")" ]; then
     mv -T -- "$1" "$2"
     sync -- "${1%/*}" "${2%/*}"
     return 0

@@ -42,6 +42,8 @@ pub enum Step {
         limit: Duration,
         /// Whether it stops the member.
         stops: bool,
+        /// Whether it does anything that could be taken back.
+        touches: bool,
     },
     /// Upload the release archive with this digest.
     Upload {
@@ -120,11 +122,16 @@ pub fn steps(
                     files.push(next);
                     rest = after;
                 }
+                body.touches = true;
                 lift(&mut body.text, &files, rest);
                 write_files(&mut body.text, &files, materials)?;
             }
             other => {
                 body.stops |= other.stops();
+                body.touches |= !matches!(
+                    other,
+                    Operation::Unit(UnitVerb::ForgetRestart, _) | Operation::DropKept(_)
+                );
                 body.copies |= matches!(other, Operation::Relocate(_));
                 line(&mut body.text, other);
             }
@@ -140,6 +147,7 @@ struct Body {
     text: String,
     stops: bool,
     copies: bool,
+    touches: bool,
 }
 
 impl Body {
@@ -149,11 +157,13 @@ impl Body {
             text,
             stops,
             copies,
+            touches,
         } = std::mem::take(self);
         (!text.is_empty()).then(|| Step::Script {
             text: format!("{PRELUDE}{}{text}", guard(run_id)).into(),
             limit: if copies { COPYING } else { SCRIPT },
             stops,
+            touches,
         })
     }
 }
@@ -314,8 +324,9 @@ fn line(body: &mut String, operation: &Operation) {
             format!("move {} to {}", moved.from, moved.to),
             format!(
                 "{} {} {} {}",
+                // Of a member that this run has not stopped it has moved nothing.
                 if moved.back {
-                    "q_relocate_back"
+                    "q_restarted && q_relocate_back"
                 } else {
                     "q_relocate"
                 },
@@ -398,10 +409,10 @@ fn unit_command(verb: UnitVerb, unit: &str) -> String {
         UnitVerb::Start => format!("q_start {unit}"),
         // Stopped for sure before it is started: a gate must not pass on the process that goes.
         UnitVerb::Restart => format!("q_restarting\nsystemctl stop {unit}\nq_start {unit}"),
-        UnitVerb::RestartAgain => {
-            format!("if q_restarted; then systemctl stop {unit}; q_start {unit}; q_may_restart; fi")
-        }
-        UnitVerb::ForgetRestart => "q_may_restart".into(),
+        UnitVerb::RestartAgain => format!(
+            "if q_restarted; then systemctl stop {unit}; q_start {unit}; rm -f /run/quorate/restarted; fi"
+        ),
+        UnitVerb::ForgetRestart => "rm -f /run/quorate/restarted".into(),
         UnitVerb::Stop => format!("systemctl stop {unit}"),
         UnitVerb::StopForRestart => format!("q_restarting\nsystemctl stop {unit}"),
         UnitVerb::StopAgain => format!("if q_restarted; then systemctl stop {unit}; fi"),
@@ -459,6 +470,7 @@ mod tests {
                 text: script,
                 limit,
                 stops: true,
+                ..
             },
         ] = steps.as_slice()
         else {

@@ -24,6 +24,8 @@ pub const JOIN_DEADLINE_MS: u64 = 1_800_000;
 pub const RECHECK_DEADLINE_MS: u64 = 60_000;
 /// Milliseconds between two looks at the cluster.
 const LOOK_AGAIN_MS: u64 = 100;
+/// Milliseconds for which the cluster may seem unable to spare a member before its failed restart is left as it is.
+const SPARE_DEADLINE_MS: u64 = 10_000;
 /// Milliseconds without a look after which nothing is known of the time in between.
 const BLIND_MS: u64 = 2_000;
 
@@ -54,6 +56,8 @@ pub enum Event {
         why: String,
         /// Whether they went well and it was not safe to go on.
         refused: bool,
+        /// Whether nothing at all was done, so that nothing is to be taken back.
+        untouched: bool,
     },
     /// The cluster was looked at on behalf of an action.
     Looked {
@@ -108,6 +112,7 @@ enum State {
     /// Its operations failed; whether they can be taken back is for a look to say.
     Failing {
         why: String,
+        since: u64,
     },
     Undoing {
         why: String,
@@ -190,8 +195,12 @@ impl Scheduler {
                 id,
                 why,
                 refused,
+                untouched,
             } => {
-                if self.state.get(&id) == Some(&State::Running) {
+                if self.state.get(&id) != Some(&State::Running) {
+                } else if untouched {
+                    self.end(&id, Outcome::Failed(why));
+                } else {
                     self.fail(&id, why, refused, &mut commands);
                 }
                 at
@@ -350,7 +359,8 @@ impl Scheduler {
                 if matches!(kind.precondition(), Precondition::MayStop { .. })
                     && self.can_undo(id) =>
             {
-                self.state.insert(id.clone(), State::Failing { why });
+                let since = now;
+                self.state.insert(id.clone(), State::Failing { why, since });
                 commands.push(Command::Look(id.clone(), 0));
             }
             (State::Running, Err(why)) => self.fail(id, why, false, commands),
@@ -398,6 +408,19 @@ impl Scheduler {
             return;
         }
         self.fail(id, why, false, commands);
+    }
+
+    /// Whether the member of an action does not answer, or the cluster cannot spare it.
+    fn is_doubtful(&self, id: &ActionId, view: &ClusterView) -> bool {
+        let Precondition::MayStop {
+            member,
+            allow_downtime,
+        } = self.actions[id].kind.as_kind().precondition()
+        else {
+            return false;
+        };
+        !view.statuses.contains_key(&member)
+            || safety::may_stop(view, member, &[], allow_downtime).is_err()
     }
 
     /// Whether there is something to take back, and nobody else who may be at work.
@@ -456,7 +479,15 @@ impl Scheduler {
                 }
                 Err(why) => self.look_again(id, why, commands),
             },
-            State::Failing { why } => self.fail_if_spared(id, why, view, commands),
+            // One look may miss a member, or find an election.
+            State::Failing { since, .. }
+                if now.saturating_sub(since) < SPARE_DEADLINE_MS
+                    && !self.lock_lost
+                    && self.is_doubtful(id, view) =>
+            {
+                commands.push(Command::Look(id.clone(), LOOK_AGAIN_MS));
+            }
+            State::Failing { why, .. } => self.fail_if_spared(id, why, view, commands),
             State::UndoGating {
                 why,
                 refused,

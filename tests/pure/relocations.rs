@@ -323,15 +323,16 @@ fn data_does_not_come_back_to_another_disk() {
     is_left_alone(&plan, "another file system is mounted there");
 }
 
-/// Q8: data of another cluster is not set aside for ours.
+/// Q8, Q10: data that somebody has put where ours is to go is not touched. A copy of ours would be started without memory
+/// if the disk of the data were gone once the marker names both places.
 #[test]
-fn data_of_another_cluster_is_not_moved_away() {
+fn data_where_ours_is_to_go_is_not_moved_away() {
     let theirs = WalIdentity {
         cluster_id: ClusterId(7),
         member_id: MemberId(8),
     };
     let plan = plan_but(&moved(), |facts| facts.whereabouts.taken = Some(theirs));
-    is_left_alone(&plan, "of another cluster");
+    is_left_alone(&plan, "where other data is");
 }
 
 /// A destroy takes along what was on its way.

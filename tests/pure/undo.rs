@@ -92,6 +92,7 @@ impl Session {
             id,
             why,
             refused,
+            untouched: false,
         })
     }
 
@@ -127,6 +128,10 @@ fn operations_that_fail_are_taken_back_if_the_cluster_can_spare_the_member() {
     let here = session.restarting.node.clone();
     let other = world.hosts.keys().find(|name| Some(*name) != here.as_ref());
     world.kill(&other.expect("another").clone());
+    // It may be an election.
+    let again = [Command::Look(session.id(), 100)];
+    assert_eq!(session.looked(&world), again);
+    session.at += 10_000;
     let commands = session.looked(&world);
     assert!(
         !commands

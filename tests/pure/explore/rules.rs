@@ -30,10 +30,11 @@ pub const TRUE: &str = "what is blocked is blocked for a reason that is true";
 pub const CONVERGES: &str = "every run converges";
 pub const EMPTY: &str = "a plan after convergence is empty";
 pub const SNAPSHOT: &str = "nobody is removed before a snapshot is saved";
+pub const UNDO: &str = "what is taken back stops nobody that was not stopped";
 pub const STALE: &str = "what steers a plan is in its fingerprint";
 
 /// All of them.
-pub const ALL: [&str; 15] = [
+pub const ALL: [&str; 16] = [
     QUORUM,
     EMPTY_VOTER,
     ONE_CLUSTER,
@@ -48,6 +49,7 @@ pub const ALL: [&str; 15] = [
     CONVERGES,
     EMPTY,
     SNAPSHOT,
+    UNDO,
     STALE,
 ];
 
@@ -210,6 +212,13 @@ fn given_up(search: &Search, world: &World, member: MemberId) -> Option<Broken> 
     };
     (named && !replaced && !line.learner)
         .then(|| Broken::new(GIVEN_UP, format!("{member} on {name} is removed")))
+}
+
+/// What must not happen when something is taken back that has stopped nobody.
+pub fn undo(before: &World, after: &World, action: &Action, unasked: bool) -> Option<Broken> {
+    let node = action.node.as_deref()?;
+    let stops = unasked && before.is_running(node) && !after.is_running(node);
+    stops.then(|| Broken::new(UNDO, format!("{} was not stopped before", action.id)))
 }
 
 /// What a scheduler must not begin.

@@ -307,14 +307,12 @@ impl Model for Search {
             Step::PowerOff(host) => {
                 self.reached.note("host: powered off");
                 next.budget.faults -= 1;
-                next.disturb(&host);
-                next.world.etcd.power_off(&host);
+                next.power_off(&host);
             }
             Step::LoseMount(host) => {
                 self.reached.note("disk: not mounted");
                 next.budget.mounts -= 1;
-                next.disturb(&host);
-                next.world.etcd.power_off(&host);
+                next.power_off(&host);
                 next.world.etcd.host(&host).mounted = false;
                 next.world.power_on(&host);
             }

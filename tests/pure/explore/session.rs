@@ -99,6 +99,10 @@ pub struct Session {
     passed: BTreeSet<ActionId>,
     /// Hosts whose members were away when it was planned, or were hit since.
     pub excused: BTreeSet<String>,
+    /// Hosts that were booted since, and know nothing of a lock any more.
+    unlocked: BTreeSet<String>,
+    /// Actions that have stopped their member.
+    stopped: BTreeSet<ActionId>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -205,7 +209,13 @@ impl Session {
                 .filter(|host| !rules::is_well(&state.world, host))
                 .cloned()
                 .collect(),
+            unlocked: BTreeSet::new(),
+            stopped: BTreeSet::new(),
         };
+        // What another run has begun to stop is none of this one's.
+        for machine in state.world.hosts.values_mut() {
+            machine.restarted = false;
+        }
         let fed = session.feed(search, state, Event::Started { at: 0 });
         state.resume(fed);
     }
@@ -225,6 +235,11 @@ impl Session {
         self.young = true;
         self.clean = false;
         self.excused.insert(host.to_owned());
+    }
+
+    /// A host loses power, and with it the lock.
+    pub fn unlock(&mut self, host: &str) {
+        self.unlocked.insert(host.to_owned());
     }
 
     fn work(&self, id: &ActionId, progress: &Progress) -> Arc<Vec<Operation>> {
@@ -363,7 +378,10 @@ impl Session {
                     members: None,
                 };
                 let (world, next) = session.ahead(&state.world, &id, &progress);
-                if matches!(next, Next::End) && !session.lost {
+                let node = session.planned.actions[&id].node.as_deref();
+                let locked =
+                    !session.lost && node.is_none_or(|node| !session.unlocked.contains(node));
+                if matches!(next, Next::End) && locked {
                     state.world = world;
                     let (at, result) = (session.now, Ok(()));
                     events.push(Event::Ran { at, id, result });

@@ -62,8 +62,8 @@ pub struct Machine {
     pub places: Option<Places>,
     /// Where the unit that systemd has read looks for a WAL.
     pub asserts: Option<String>,
-    /// Whether a restart has got as far as stopping the member, unless the host was booted since.
-    pub restarted: Option<bool>,
+    /// Whether a restart of this run has got as far as stopping the member.
+    pub restarted: bool,
     /// A bootstrap on an empty directory, and any start of a member, in order.
     pub starts: Vec<&'static str>,
 }
@@ -337,7 +337,7 @@ impl World {
         self.etcd.host(name).on = true;
         let host = self.hosts.get_mut(name).expect("a host");
         host.process = None;
-        host.restarted = None;
+        host.restarted = false;
         host.files.retain(|path, _| !path.starts_with("/run/"));
         let starts = host.enabled && !host.masked;
         self.read_unit(name);

@@ -256,22 +256,22 @@ impl World {
         match verb {
             UnitVerb::DaemonReload => self.read_unit(name),
             UnitVerb::ResetFailed => {}
-            UnitVerb::ForgetRestart => host.restarted = Some(false),
+            UnitVerb::ForgetRestart => host.restarted = false,
             UnitVerb::Enable | UnitVerb::Disable => {
                 host.enabled = verb == UnitVerb::Enable;
                 self.read_unit(name);
             }
             UnitVerb::Unmask => host.masked = false,
-            UnitVerb::StopAgain | UnitVerb::RestartAgain if host.restarted == Some(false) => {}
+            UnitVerb::StopAgain | UnitVerb::RestartAgain if !host.restarted => {}
             UnitVerb::Stop | UnitVerb::StopForRestart | UnitVerb::StopAgain => {
                 if verb == UnitVerb::StopForRestart {
-                    host.restarted = Some(true);
+                    host.restarted = true;
                 }
                 host.process = None;
                 self.etcd.stop(name, true);
             }
             UnitVerb::Restart | UnitVerb::RestartAgain => {
-                host.restarted = Some(verb == UnitVerb::Restart);
+                host.restarted = verb == UnitVerb::Restart;
                 host.process = None;
                 self.etcd.stop(name, true);
                 return self.start(name);

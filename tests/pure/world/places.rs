@@ -91,6 +91,9 @@ impl World {
 
     /// Moves a directory of data, whoever uses it; taken back it is as far as it had come.
     pub(super) fn relocate(&mut self, name: &str, moved: &Move) -> Result<(), String> {
+        if moved.back && !self.hosts[name].restarted {
+            return Ok(());
+        }
         let half = data::moving(&moved.from);
         let (from, to) = match moved.back {
             false if !self.has_data(name, &moved.from) => {

@@ -69,6 +69,18 @@ impl State {
         self.world.settle();
     }
 
+    /// A host loses power.
+    pub(super) fn power_off(&mut self, host: &str) {
+        self.disturb(host);
+        if let Phase::Running(session) = &mut self.phase {
+            session.unlock(host);
+        }
+        if let Some(ghost) = &mut self.ghost {
+            ghost.unlock(host);
+        }
+        self.world.etcd.power_off(host);
+    }
+
     /// Something fails that we have not done: what was looked at may no longer be so.
     pub(super) fn disturb(&mut self, host: &str) {
         if let Phase::Running(session) = &mut self.phase {

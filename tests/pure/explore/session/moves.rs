@@ -164,6 +164,7 @@ impl Session {
             id,
             why,
             refused,
+            untouched: false,
         };
         self.feed(search, state, balked)
     }
@@ -214,7 +215,10 @@ impl Session {
             Next::Operation(_, at) => *at,
             _ => all.len().saturating_sub(1),
         };
-        if self.lost && (progress.done..=reach).any(|at| begins(&all, at)) {
+        let node = self.planned.actions[&id].node.clone().unwrap_or_default();
+        let is_script = |at: usize| all.get(at).is_some_and(|operation| !is_apart(operation));
+        let unlocked = self.unlocked.contains(&node) && (progress.done..=reach).any(is_script);
+        if unlocked || (self.lost && (progress.done..=reach).any(|at| begins(&all, at))) {
             // Every script, and every call, proves first that the lock is still this run's.
             search
                 .reached
@@ -231,8 +235,10 @@ impl Session {
                 self.stale = false;
             }
             let action = &self.planned.actions[&id];
-            let node = action.node.as_deref().unwrap_or_default();
             done = at + 1;
+            if operation.stops() && !progress.undo {
+                self.stopped.insert(id.clone());
+            }
             if is_call(&operation) {
                 let (attempt, after) = before.attempts(&operation).swap_remove(choice);
                 state.world = after;
@@ -242,7 +248,7 @@ impl Session {
                     Attempt::Refused(why) => result = Err(why),
                 }
             } else {
-                let mut outcomes = before.outcomes(node, &operation);
+                let mut outcomes = before.outcomes(&node, &operation);
                 (result, state.world) = outcomes.swap_remove(choice);
             }
             let broken = rules::operation(
@@ -253,6 +259,8 @@ impl Session {
                 &operation,
                 self.stale,
             );
+            let unasked = progress.undo && !self.stopped.contains(&id);
+            let broken = broken.or_else(|| rules::undo(&before, &state.world, action, unasked));
             state.broken = state.broken.take().or(broken);
         }
         progress.done = done;
