@@ -120,7 +120,7 @@ impl Sightings {
             None => DataDir::Empty,
         };
         let taken = match (&data, self.wals.get(&wanted.wal())) {
-            (DataDir::Wal(ours), Some(Ok(there))) if there.cluster_id != ours.cluster_id => {
+            (DataDir::Wal(_), Some(Ok(there))) if wal.as_ref() != Some(&wanted.wal()) => {
                 Some(*there)
             }
             _ => None,
@@ -289,5 +289,10 @@ mod tests {
         let (data, found) = seen.locate(&places, &places[1]);
         assert_eq!(data, DataDir::Wal(identity(1)));
         assert_eq!(found.taken, Some(identity(2)));
+        // A copy of our own as well.
+        let copied = ["/a/member", "/a/member/wal", "/b/member", "/b/member/wal"];
+        let (_, found) = self::seen(&copied).locate(&places, &places[1]);
+        assert_eq!(found.wal.as_deref(), Some("/a/member/wal"));
+        assert_eq!(found.taken, Some(identity(1)));
     }
 }

@@ -190,6 +190,13 @@ fn host_facts(host: &HostFacts, put: &mut impl FnMut(&str, String)) {
         let found: Vec<&str> = found.into_iter().flatten().map(String::as_str).collect();
         put("place of the data", found.join(" "));
     }
+    if let Some(theirs) = &host.whereabouts.taken {
+        let member = format!(
+            "member {} of cluster {}",
+            theirs.member_id, theirs.cluster_id
+        );
+        put("data where it is to go", member);
+    }
     put(
         "file system",
         host.filesystem

@@ -80,10 +80,11 @@ pub(super) fn refusals(host: &Host<'_>, moves: &[Move]) -> Vec<Blocked> {
     if let (Some(theirs), false) = (&host.facts.whereabouts.taken, moves.is_empty()) {
         blocked.push(host.blocked(
             format!(
-                "its data is to go to {member_dir}, where that of member {} of another cluster is, {}",
+                "its data is to go to {member_dir}, where other data is, of member {} of cluster {}",
                 theirs.member_id, theirs.cluster_id
             ),
-            "move that data away if it is not needed, or name another directory (data_dir, wal_dir)",
+            "move that away if it is not needed, a copy of long ago too: started on it, the member would vote without \
+             memory; or name another directory (data_dir, wal_dir)",
         ));
     }
     // Beneath a mount point the data would be gone as soon as the disk is back (Q10).

@@ -66,7 +66,9 @@ fn unlearnt(host: &Host<'_>, cluster: &Cluster<'_>, member: MemberId) -> Option<
     let voters = view.voters().count();
     let healthy = view.voters().filter(is_healthy).count();
     let learns = voters > 0 && (voters <= 2 || healthy >= safety::quorum(voters));
-    if host.facts.unit.is_up() || learns {
+    // Between two starts of a unit that fails again and again there is no process.
+    let runs = host.facts.unit.is_up() && host.facts.unit.environment.is_some();
+    if runs || learns {
         return None;
     }
     let from = match view.member(member) {
