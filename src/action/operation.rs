@@ -119,6 +119,8 @@ pub enum Operation {
     UpdateMember(MemberId, Vec<String>),
     /// Waits until every other member's host can dial these peer URLs of a member.
     AwaitDialable(MemberId, Vec<String>),
+    /// Fails if a copy that moving a directory takes would not fit: before anything is stopped for it.
+    AssertRoom(Move),
     /// Moves a directory of a stopped member's data; nothing happens where that has been done.
     Relocate(Move),
     /// Saves a snapshot on the operator's side and verifies it (Q13).

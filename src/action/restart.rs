@@ -169,6 +169,7 @@ impl Kind for Restart {
         // From here on the others look for it where it is not yet, so this comes last.
         operations.extend(self.update(false));
         if !self.moves.is_empty() {
+            operations.extend(self.moves.iter().cloned().map(Operation::AssertRoom));
             if !sabotage::on(Bug::MoveWhileRunning) {
                 operations.push(unit(UnitVerb::StopForRestart));
             }
@@ -187,11 +188,14 @@ impl Kind for Restart {
     }
     fn undo(&self) -> Vec<Operation> {
         let unit = |verb| Operation::Unit(verb, self.unit.clone());
-        let mut operations = vec![
+        // Where the data cannot go back, the configuration that has it where it is stays as well.
+        let fits = self.back.iter().cloned().map(Operation::AssertRoom);
+        let mut operations: Vec<Operation> = fits.collect();
+        operations.extend([
             Operation::RestorePrevious(self.switched()),
             unit(UnitVerb::DaemonReload),
             unit(UnitVerb::ResetFailed),
-        ];
+        ]);
         if !self.back.is_empty() {
             // Where it was never stopped, nothing was moved either.
             operations.push(unit(UnitVerb::StopAgain));

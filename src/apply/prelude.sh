@@ -145,8 +145,7 @@ q_relocate() {
   if [ -e "$2" ] && [ "$(stat -Lc %d:%i -- "$1")" = "$(stat -Lc %d:%i -- "$2")" ]; then return 0; fi
   # What lies at the new place is of an earlier life.
   q_aside "$2" "$2.quorate-$3"
-  # One file system may be mounted twice, and nothing is renamed from one mount to another.
-  if [ "$(stat -c '%d %m' -- "$1")" = "$(stat -c '%d %m' -- "${2%/*}")" ]; then
+  if q_on_one_mount "$1" "${2%/*}"; then
     mv -T -- "$1" "$2"
     sync -- "${1%/*}" "${2%/*}"
     return 0
@@ -189,6 +188,15 @@ q_relocate_back() {
   fi
   sync -- "${1%/*}"
   rm -rf -- "$q_part"
+}
+# One file system may be mounted twice, and nothing is renamed from one mount to another.
+q_on_one_mount() { [ "$(stat -c '%d %m' -- "$1")" = "$(stat -c '%d %m' -- "$2")" ]; }
+# Whether a copy that q_relocate or q_relocate_back would make fits. What is inside of a directory goes with it.
+q_fits() {
+  if [ -e "$1" ] && [ -d "${2%/*}" ] && ! q_on_one_mount "$1" "${2%/*}"; then q_room "$1" "${2%/*}"; fi
+}
+q_fits_back() {
+  if [ ! -e "$1" ] && [ ! -e "$1.quorate-moving" ]; then q_fits "$2" "$1"; fi
 }
 q_room() {
   q_wants=$(du -sk -- "$1")

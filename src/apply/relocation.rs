@@ -194,6 +194,19 @@ fn what_did_not_come_is_not_taken_back() {
     assert!(machine.path("b/member/wal/0.wal").exists());
 }
 
+/// A member is not stopped for a copy that does not fit.
+#[test]
+fn room_is_asked_for_where_it_is_needed() {
+    let machine = Machine::new();
+    let full = "df() { printf 'fs 1 1 0 100%% /\\n'; }";
+    let asked = |call: &str| machine.shell(&format!("{PRELUDE}{MACHINE}{full}\n{call}\n"));
+    assert_eq!(asked("q_fits ./a/member ./b/member 1"), Some(78));
+    assert_eq!(asked("q_fits ./a/member ./a/new 1"), Some(0));
+    assert_eq!(asked("q_fits ./a/member/other ./b/other 1"), Some(0));
+    assert_eq!(asked("q_fits_back ./c/member ./a/member 1"), Some(78));
+    assert_eq!(asked("q_fits_back ./a/member ./b/member 1"), Some(0));
+}
+
 #[test]
 fn on_one_file_system_it_is_a_rename() {
     let machine = Machine::new();

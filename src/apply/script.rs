@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::action::restart::Move;
 use crate::action::{Operation, UnitVerb};
 use crate::etcd::id::MemberId;
 use crate::observe::shell::{word, words};
@@ -320,20 +321,13 @@ fn line(body: &mut String, operation: &Operation) {
             format!("move {from} aside"),
             format!("q_aside {} {}", word(from), word(to)),
         ),
+        Operation::AssertRoom(moved) => (
+            format!("find room for the data of {}", moved.from),
+            relocation("q_fits", moved),
+        ),
         Operation::Relocate(moved) => (
             format!("move {} to {}", moved.from, moved.to),
-            format!(
-                "{} {} {} {}",
-                // Of a member that this run has not stopped it has moved nothing.
-                if moved.back {
-                    "q_restarted && q_relocate_back"
-                } else {
-                    "q_relocate"
-                },
-                word(&moved.from),
-                word(&moved.to),
-                word(&moved.stamp)
-            ),
+            relocation("q_relocate", moved),
         ),
         Operation::PurgeData(path) => (format!("delete {path}"), format!("q_purge {}", word(path))),
         Operation::GiveToRoot(path) => (
@@ -381,6 +375,16 @@ fn list(paths: &[String]) -> String {
     words(paths.iter().map(String::as_str))
 }
 
+/// A function of the prelude, or the one that takes back: of a member that this run has not stopped it has moved nothing.
+fn relocation(function: &str, moved: &Move) -> String {
+    let [from, to, stamp] = [&moved.from, &moved.to, &moved.stamp].map(|one| word(one));
+    if moved.back {
+        format!("if q_restarted; then {function}_back {from} {to} {stamp}; fi")
+    } else {
+        format!("{function} {from} {to} {stamp}")
+    }
+}
+
 fn verb_name(verb: UnitVerb) -> &'static str {
     match verb {
         UnitVerb::DaemonReload => "reload the units for",
@@ -422,7 +426,6 @@ fn unit_command(verb: UnitVerb, unit: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::action::restart::Move;
     use crate::observed::host::PackageManager;
 
     struct None;

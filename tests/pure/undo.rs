@@ -213,3 +213,21 @@ fn a_member_is_back_before_the_membership_is_set_back() {
     let told = at(|operation| matches!(operation, Operation::UpdateMember(..)));
     assert!(back < told, "{undo:?}");
 }
+
+/// A member is not stopped to find out that there is no room for its data.
+#[test]
+fn room_comes_before_the_stop_and_before_what_is_put_back() {
+    let (_, plan) = changed(|desired| desired.nodes[0].data_dir = "/srv/etcd".into());
+    let restart = plan
+        .actions
+        .iter()
+        .find(|action| matches!(action.kind, ActionKind::Restart(_)))
+        .expect("a restart");
+    let room = |operation: &Operation| matches!(operation, Operation::AssertRoom(_));
+    let all = World::operations(restart);
+    let asked = all.iter().position(room).expect("it is asked for");
+    assert!(all[asked..].iter().any(Operation::stops));
+    assert!(!all[..asked].iter().any(Operation::stops));
+    let undo = restart.kind.as_kind().undo();
+    assert!(undo.first().is_some_and(room), "{undo:?}");
+}

@@ -205,6 +205,7 @@ impl World {
             | Operation::MoveLeader(_)
             | Operation::AwaitDialable(..)
             | Operation::Relocate(_) => unreachable!("done before"),
+            Operation::AssertRoom(_) => {}
         }
         Ok(())
     }
