@@ -24,7 +24,8 @@ pub fn while_writing(scene: &Scene, prefix: &str, work: impl FnOnce()) {
         let writer = scope.spawn(|| {
             let mut acknowledged = Vec::new();
             let mut number = 0;
-            while !done.load(Ordering::Acquire) {
+            // What is done soon leaves few writes to look for.
+            while !done.load(Ordering::Acquire) || number < 20 {
                 number += 1;
                 acknowledged.extend(put(number));
             }
