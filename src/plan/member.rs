@@ -21,6 +21,7 @@ use crate::observed::etcd::{ClusterView, EtcdState};
 use crate::observed::host::FileFact;
 use crate::observed::marker::Phase;
 use crate::runtime::{Content, FileWrite};
+use crate::sabotage::{self, Bug};
 use crate::safety;
 
 /// Members that come before all others.
@@ -237,10 +238,9 @@ pub(super) fn converge(
         let needs = before.clone();
         before.insert(add.action("tell", kind, needs, changes));
     } else if restarting {
-        if !up
-            || moves::is_half_way(cluster.view, host, wal.member_id)
-            || readdress.as_ref().is_some_and(Readdress::is_known)
-        {
+        let half_way = moves::is_half_way(cluster.view, host, wal.member_id)
+            || readdress.as_ref().is_some_and(Readdress::is_known);
+        if !up || (half_way && !sabotage::on(Bug::HalfWayAddressWaits)) {
             first.mending.insert(wal.member_id);
         }
         let mut changes: Vec<Change> = readdress.iter().filter_map(peer_urls).collect();

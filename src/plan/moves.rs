@@ -59,7 +59,6 @@ pub(super) fn is_half_way(view: &ClusterView, host: &Host<'_>, member: MemberId)
         .member(member)
         .map(|listed| listed.peer_urls == [host.layout.peer_url.clone()]);
     matches!((listens, listed), (Some(listens), Some(listed)) if listens != listed)
-        && !sabotage::on(Bug::HalfWayAddressWaits)
 }
 
 /// Whether a run was cut off on its way to another address, and perhaps nobody can dial it.

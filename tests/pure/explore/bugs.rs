@@ -127,7 +127,7 @@ const BUGS: [(Bug, &str, &str); 31] = [
     ),
     (
         Bug::HalfWayAddressWaits,
-        "another peer port for 3",
+        "another peer port for 3, one of them half-way",
         "operator dies",
     ),
     (

@@ -409,6 +409,18 @@ const SCENARIOS: &[Scenario] = &[
         ..DEFAULT
     },
     Scenario {
+        name: "another peer port for 3, one of them half-way",
+        world: || {
+            let mut world = readdressed(living(3, 3));
+            let url = world.layout("etcd-3").peer_url.clone();
+            world.update_peer_url("etcd-3", &url);
+            world
+        },
+        pace: Pace::Rests,
+        budgets: &[("operator dies", CRASH), ("operation fails", FAILURE)],
+        ..DEFAULT
+    },
+    Scenario {
         name: "another peer port for 3, which firewalls close",
         world: || {
             let mut world = readdressed(living(3, 3));
