@@ -129,6 +129,14 @@ fn attempt(
         known,
         view,
         diagnosis: &diagnosis,
+        under_way: roster
+            .seats
+            .iter()
+            .filter_map(|(node, seat)| match (seat, hosts.get(node.as_str())) {
+                (Seat::Member(id), Some(host)) if moves::is_under_way(view, host, *id) => Some(*id),
+                _ => None,
+            })
+            .collect(),
     };
     let mut first = First::default();
     let mut joinings = Vec::new();
@@ -154,7 +162,7 @@ fn attempt(
                 let agreed = member::converge(inputs, draft, host, &cluster, wal, &mut first);
                 refused |= !agreed;
                 // A second one that nobody can dial would take the quorum with it.
-                roster.unfinished |= !agreed && moves::is_under_way(view, host, member_id);
+                roster.unfinished |= !agreed && cluster.under_way.contains(&member_id);
             }
             Seat::Vacant { .. } | Seat::Learner { .. } => {
                 match join::joining(inputs, host, seat, &known.generation, known.cluster_id) {

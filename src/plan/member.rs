@@ -45,6 +45,8 @@ pub(super) struct Cluster<'a> {
     pub known: &'a Known,
     pub view: &'a ClusterView,
     pub diagnosis: &'a safety::Diagnosis<'a>,
+    /// Members that a run has left half-way to another address.
+    pub under_way: BTreeSet<MemberId>,
 }
 
 /// Plans it for the host of one member. Returns whether nothing of it is blocked.

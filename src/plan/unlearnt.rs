@@ -44,9 +44,13 @@ pub(super) fn waits(
             margin: None,
         });
     }
+    let why = match waits_for(cluster, member) {
+        Some(other) => format!("member {other} is half-way to another address"),
+        None => "there is no quorum that could learn another".into(),
+    };
     draft.blocked.push(host.blocked(
         format!(
-            "it is down, its peer URL was {from}, and there is no quorum that could learn another, {}",
+            "it is down, its peer URL was {from}, it is to be {}, and {why}",
             host.layout.peer_url
         ),
         if is_startable {
@@ -68,7 +72,7 @@ fn unlearnt(host: &Host<'_>, cluster: &Cluster<'_>, member: MemberId) -> Option<
     let learns = voters > 0 && (voters <= 2 || healthy >= safety::quorum(voters));
     // Between two starts of a unit that fails again and again there is no process.
     let runs = host.facts.unit.is_up() && host.facts.unit.environment.is_some();
-    if runs || learns {
+    if runs || (learns && waits_for(cluster, member).is_none()) {
         return None;
     }
     let from = match view.member(member) {
@@ -76,6 +80,12 @@ fn unlearnt(host: &Host<'_>, cluster: &Cluster<'_>, member: MemberId) -> Option<
         None => host.marker()?.peer_url.clone()?,
     };
     (from != host.layout.peer_url).then_some(from)
+}
+
+/// Another member that nobody can dial perhaps: a second one would take the quorum with it.
+fn waits_for(cluster: &Cluster<'_>, member: MemberId) -> Option<MemberId> {
+    let mut others = cluster.under_way.iter().filter(|id| **id != member);
+    others.next().copied()
 }
 
 /// Whether the configuration on the disk has a member listen for its peers where the file does; `None` where there is

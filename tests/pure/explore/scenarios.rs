@@ -417,7 +417,7 @@ const SCENARIOS: &[Scenario] = &[
             world
         },
         pace: Pace::Rests,
-        budgets: &[("operator dies", CRASH), ("operation fails", FAILURE)],
+        budgets: EACH_ALONE,
         ..DEFAULT
     },
     Scenario {

@@ -70,7 +70,7 @@ pub fn of_plan(search: &Search, world: &World, plan: &Plan) -> Option<Broken> {
 }
 
 /// Every reason that is known here.
-pub const REASONS: [&str; 15] = [
+pub const REASONS: [&str; 16] = [
     "another disk may be mounted",
     "no route",
     "cannot be restarted",
@@ -86,6 +86,7 @@ pub const REASONS: [&str; 15] = [
     "is neither in the cluster file nor on any host",
     "holds a WAL that cannot be read",
     "there is no quorum that could learn another",
+    "is half-way to another address",
 ];
 
 /// The reason by its gist, and whether it is so; `None` for one that nobody has thought of.
@@ -110,7 +111,7 @@ fn is_true(world: &World, blocked: &Blocked) -> Option<(&'static str, bool)> {
         let is_host = |url: &String| world.etcd.hosts.values().any(|host| host.url == *url);
         raft.tip().members.values().any(|line| !is_host(&line.url))
     });
-    let reasons: [(&'static str, bool); 15] = [
+    let reasons: [(&'static str, bool); 16] = [
         ("another disk may be mounted", stale),
         ("no route", host.is_some_and(|host| !host.is_reachable())),
         ("cannot be restarted", cannot_stop(world, raft, node)),
@@ -147,10 +148,22 @@ fn is_true(world: &World, blocked: &Blocked) -> Option<(&'static str, bool)> {
             "there is no quorum that could learn another",
             host.is_some_and(|host| host.run != Run::Up) && well < quorum_of(voters),
         ),
+        (
+            "is half-way to another address",
+            host.is_some_and(|host| host.run != Run::Up)
+                && raft.is_some_and(|raft| lost(world, raft)),
+        ),
     ];
     reasons
         .into_iter()
         .find(|(gist, _)| blocked.reason.contains(gist))
+}
+
+/// Whether a member does not listen where the membership has it, or the others have not been seen to reach it.
+fn lost(world: &World, raft: &Raft) -> bool {
+    let tip = raft.tip();
+    let mut members = tip.members.iter();
+    members.any(|(id, line)| !world.is_dialable(*id, std::slice::from_ref(&line.url)))
 }
 
 /// Voters that the file still names and that are well.
