@@ -197,10 +197,10 @@ impl Scheduler {
                 refused,
                 untouched,
             } => {
-                if self.state.get(&id) != Some(&State::Running) {
-                } else if untouched {
+                let running = self.state.get(&id) == Some(&State::Running);
+                if running && untouched {
                     self.end(&id, Outcome::Failed(why));
-                } else {
+                } else if running {
                     self.fail(&id, why, refused, &mut commands);
                 }
                 at

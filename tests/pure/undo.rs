@@ -231,3 +231,22 @@ fn room_comes_before_the_stop_and_before_what_is_put_back() {
     let undo = restart.kind.as_kind().undo();
     assert!(undo.first().is_some_and(room), "{undo:?}");
 }
+
+/// What was done to nobody is taken back from nobody.
+#[test]
+fn what_has_touched_nothing_is_not_taken_back() {
+    let (world, plan) = changed(another_setting);
+    let mut session = Session::new(&world, &plan);
+    session.at += 1;
+    let balked = Event::Balked {
+        at: session.at,
+        id: session.id(),
+        why: "the first script ended".into(),
+        refused: false,
+        untouched: true,
+    };
+    let commands = session.scheduler.on(balked);
+    let is_undo = |command: &Command| matches!(command, Command::Undo(_));
+    assert!(!commands.iter().any(is_undo), "{commands:?}");
+    assert!(matches!(session.outcome(), Outcome::Failed(_)));
+}
