@@ -9,6 +9,8 @@
 pub enum Bug {
     /// A member is restarted whatever the quorum is.
     RestartWithoutMargin,
+    /// Nobody is asked again right before a member is stopped.
+    StopUnasked,
     /// Half of the voters count as a quorum.
     QuorumOffByOne,
     /// A member that does not answer counts as healthy.

@@ -75,6 +75,9 @@ impl Kind for Install {
             ),
         }
     }
+    fn is_heavy(&self) -> bool {
+        true
+    }
     fn operations(&self, _: &RunFacts) -> Vec<Operation> {
         match &self.source {
             Source::Archive { sha256, arch } => {

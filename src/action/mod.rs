@@ -290,6 +290,10 @@ pub trait Kind {
     fn is_member_action(&self) -> bool {
         false
     }
+    /// Whether it keeps processor and disk of its host so busy that members on the same hardware notice.
+    fn is_heavy(&self) -> bool {
+        false
+    }
     /// Whether [`RunFacts::members`] has to be read before its operations are derived.
     fn reads_membership(&self) -> bool {
         false

@@ -16,6 +16,7 @@ use crate::observed::etcd::{ClusterView, Member};
 use crate::remote::{EtcdClient, EtcdError, EtcdErrorKind, TunnelError};
 use crate::render::event::{Event, Severity};
 use crate::safety;
+use crate::schedule::Spare;
 
 /// Time for a call to take effect: etcd refuses while its members are not connected for some seconds (Q14).
 const CHANGE: Duration = Duration::from_secs(60);
@@ -28,11 +29,15 @@ const KEEP: usize = 10;
 /// Time between two attempts.
 const AGAIN: Duration = Duration::from_millis(300);
 
-/// Performs a call, and returns once the membership shows its effect.
-pub(super) async fn perform(context: &Context, call: &EtcdCall) -> Result<(), String> {
+/// Performs a call, and returns once the membership shows its effect. `spare` is asked before each attempt at an update.
+pub(super) async fn perform(
+    context: &Context,
+    call: &EtcdCall,
+    spare: Option<&Spare>,
+) -> Result<(), String> {
     let deadline = Instant::now() + CHANGE;
     loop {
-        let last = match attempt(context, call).await {
+        let last = match attempt(context, call, spare).await {
             Ok(true) => return Ok(()),
             Ok(false) => "it has not taken effect".to_owned(),
             Err(Trouble::Lasting(why)) => return Err(why),
@@ -92,7 +97,11 @@ fn trouble(error: EtcdError) -> Trouble {
 }
 
 /// Whether the membership shows the effect, before or after asking for it once.
-async fn attempt(context: &Context, call: &EtcdCall) -> Result<bool, Trouble> {
+async fn attempt(
+    context: &Context,
+    call: &EtcdCall,
+    spare: Option<&Spare>,
+) -> Result<bool, Trouble> {
     let avoid = match call {
         EtcdCall::Remove(member) | EtcdCall::Update(member, _) => Some(*member),
         _ => None,
@@ -108,7 +117,7 @@ async fn attempt(context: &Context, call: &EtcdCall) -> Result<bool, Trouble> {
     prove(context, client.node())
         .await
         .map_err(Trouble::Lasting)?;
-    still_safe(context, call).await?;
+    still_safe(context, call, spare).await?;
     match call {
         EtcdCall::AddLearner(url) => {
             if let Some(other) = by_url(&before, url) {
@@ -215,15 +224,21 @@ fn dial(url: &str) -> Option<(String, u16)> {
 
 /// Whether the call may be made now: the scheduler asked before the first attempt, and this may be a later one. How long
 /// everybody has been healthy it knows better.
-async fn still_safe(context: &Context, call: &EtcdCall) -> Result<(), Trouble> {
+async fn still_safe(
+    context: &Context,
+    call: &EtcdCall,
+    spare: Option<&Spare>,
+) -> Result<(), Trouble> {
     let change = match call {
         EtcdCall::AddLearner(url) => MembershipChange::Add(url.clone()),
         EtcdCall::Promote(url) => MembershipChange::Promote(url.clone()),
         EtcdCall::Remove(member) => MembershipChange::Remove(*member),
-        EtcdCall::Update(..)
-        | EtcdCall::AwaitDialable(..)
-        | EtcdCall::Snapshot
-        | EtcdCall::MoveLeader(_) => return Ok(()),
+        EtcdCall::Update(..) => {
+            let Some(spare) = spare else { return Ok(()) };
+            let asked = spare.ask(&context.fleet.look().await);
+            return asked.map_err(|refusal| Trouble::Passing(format!("not safe: {refusal}")));
+        }
+        EtcdCall::AwaitDialable(..) | EtcdCall::Snapshot | EtcdCall::MoveLeader(_) => return Ok(()),
     };
     let view = context.fleet.look().await;
     match safety::may_change(&view, &change, &|_| true) {

@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use super::materials::Issuer;
 use super::script::{self, EtcdCall, Step};
 use super::{Event, Sink, leader, membership};
-use crate::action::{Action, ActionId, Operation, Precondition, RunFacts};
+use crate::action::{Action, ActionId, Operation, RunFacts};
 use crate::desired::model::Desired;
 use crate::observe::shell::word;
 use crate::observe::{Fleet, Operator};
 use crate::remote::{Exit, Host, Source, Upload};
-use crate::safety;
+use crate::schedule::Spare;
 
 /// Time for a proof: a script of the same run may be at work.
 const PROOF: Duration = Duration::from_secs(900);
@@ -95,24 +95,19 @@ pub async fn action(
     }
     let steps = steps(context, action, action.kind.as_kind().operations(&facts)).await;
     let steps = steps.map_err(Failure::untouched)?;
-    let may_stop = matches!(
-        action.kind.as_kind().precondition(),
-        Precondition::MayStop { .. }
-    );
-    let mut balked = may_stop;
+    let mut spare = Spare::of(action);
     let mut untouched = true;
     for one in steps {
         untouched &= matches!(one, Step::Script { touches: false, .. });
-        // What the scheduler found before may be as old as the calls that came in between.
         if let Step::Script { stops: true, .. } = &one
-            && balked
+            && let Some(spare) = spare.take()
         {
-            spared(context, action).await?;
-            balked = false;
+            spared(context, spare).await?;
         }
-        step(context, action, one).await.map_err(|why| Failure {
+        let done = step(context, action, one, spare.as_ref()).await;
+        done.map_err(|why| Failure {
             why,
-            balked,
+            balked: spare.is_some(),
             refused: false,
             untouched,
         })?;
@@ -123,24 +118,17 @@ pub async fn action(
 /// Takes an action back.
 pub async fn undo(context: &Context, action: &Action) -> Result<(), Failure> {
     for one in steps(context, action, action.kind.as_kind().undo()).await? {
-        step(context, action, one).await?;
+        step(context, action, one, None).await?;
     }
     Ok(())
 }
 
-/// Waits until its member may be stopped.
-async fn spared(context: &Context, action: &Action) -> Result<(), Failure> {
-    let Precondition::MayStop {
-        member,
-        allow_downtime,
-    } = action.kind.as_kind().precondition()
-    else {
-        return Ok(());
-    };
+/// Waits until a member may be stopped.
+async fn spared(context: &Context, spare: Spare) -> Result<(), Failure> {
     let deadline = Instant::now() + SPARE;
     loop {
         let view = context.fleet.look().await;
-        let Err(refusal) = safety::may_stop(&view, member, &[], allow_downtime) else {
+        let Err(refusal) = spare.ask(&view) else {
             return Ok(());
         };
         if Instant::now() >= deadline {
@@ -174,7 +162,13 @@ async fn steps(
     .map_err(|error| error.to_string())?
 }
 
-async fn step(context: &Context, action: &Action, step: Step) -> Result<(), String> {
+/// Performs one step; `spare` is what is asked before each attempt at a call that disturbs the action's member.
+async fn step(
+    context: &Context,
+    action: &Action,
+    step: Step,
+    spare: Option<&Spare>,
+) -> Result<(), String> {
     match step {
         Step::Script { text, limit, .. } => {
             let host = host(context, action).await?;
@@ -188,7 +182,7 @@ async fn step(context: &Context, action: &Action, step: Step) -> Result<(), Stri
         Step::Etcd(EtcdCall::AwaitDialable(member, urls)) => {
             membership::await_dialable(context, member, &urls).await
         }
-        Step::Etcd(call) => membership::perform(context, &call).await,
+        Step::Etcd(call) => membership::perform(context, &call, spare).await,
     }
 }
 

@@ -2,14 +2,16 @@
 //! waits for gates, undoes, and knows what a failure, an interrupt or a lost lock stops.
 
 mod outcome;
+mod spare;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 pub use outcome::{Outcome, Report};
+pub use spare::Spare;
 
-use crate::action::{Action, ActionId, Gate, Precondition};
+use crate::action::{Action, ActionId, ActionKind, Gate, Precondition};
 use crate::etcd::id::MemberId;
 use crate::observed::etcd::{Alarm, ClusterView};
 use crate::sabotage::{self, Bug};
@@ -134,6 +136,8 @@ pub struct Scheduler {
     order: Vec<ActionId>,
     state: BTreeMap<ActionId, State>,
     parallelism: usize,
+    /// Whether members may serve meanwhile.
+    is_living: bool,
     stop: Option<String>,
     lock_lost: bool,
     member_failed: bool,
@@ -171,6 +175,9 @@ impl Scheduler {
                     .collect(),
             ),
             parallelism: parallelism.max(1),
+            is_living: !actions
+                .iter()
+                .any(|action| matches!(action.kind, ActionKind::Bootstrap(_))),
             stop: None,
             lock_lost: false,
             member_failed: false,
@@ -623,11 +630,20 @@ impl Scheduler {
                         .insert(id.clone(), State::Checking { since: now });
                     commands.push(Command::Look(id, 0));
                 }
-            } else {
+            } else if !self.burdens_another(&id) {
                 self.state.insert(id.clone(), State::Running);
                 commands.push(Command::Run(id));
             }
         }
+    }
+
+    /// Whether members would have two hosts at hard work beside them: never as many as a quorum are slowed down at once.
+    fn burdens_another(&self, id: &ActionId) -> bool {
+        let is_heavy = |id: &ActionId| self.actions[id].kind.as_kind().is_heavy();
+        let mut running = self.state.iter();
+        self.is_living
+            && is_heavy(id)
+            && running.any(|(other, state)| *state == State::Running && is_heavy(other))
     }
 }
 

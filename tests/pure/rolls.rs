@@ -76,6 +76,52 @@ fn every_member_restarts_once_and_the_leader_last() {
     assert!(plan_for(&world, CONVERGE, "n2").is_empty());
 }
 
+/// Hosts that get binaries at the same time, at most.
+fn installs_at_once(plan: &Plan) -> usize {
+    let mut scheduler = Scheduler::new(&plan.actions, 32);
+    let mut commands = scheduler.on(Event::Started { at: 0 });
+    let mut under_way = std::collections::BTreeSet::new();
+    let mut most = 0;
+    loop {
+        let running = commands.drain(..).filter_map(|command| match command {
+            Command::Run(id) => Some(id),
+            _ => None,
+        });
+        under_way.extend(running);
+        let is_install = |id: &&ActionId| id.0.ends_with(".install");
+        most = most.max(under_way.iter().filter(is_install).count());
+        // Everything that can begin has begun before an installation ends.
+        let others = |id: &&ActionId| !is_install(id);
+        let next = under_way.iter().find(others).or(under_way.first());
+        let Some(id) = next.cloned() else {
+            return most;
+        };
+        under_way.remove(&id);
+        let (at, result) = (0, Ok(()));
+        commands = scheduler.on(Event::Ran { at, id, result });
+    }
+}
+
+#[test]
+fn one_host_at_a_time_gets_binaries_beside_members_that_serve() {
+    let mut world = World::new(desired(5));
+    let plan = plan_for(&world, CONVERGE, "n0");
+    assert_eq!(
+        installs_at_once(&plan),
+        5,
+        "nobody serves before a bootstrap"
+    );
+    world.name_first(3);
+    let plan = plan_for(&world, CONVERGE, "n0");
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+    world.name_first(5);
+    let plan = plan_for(&world, CONVERGE, "n1");
+    let installs = plan.actions.iter();
+    let installs = installs.filter(|action| matches!(action.kind, ActionKind::Install(_)));
+    assert_eq!(installs.count(), 2);
+    assert_eq!(installs_at_once(&plan), 1);
+}
+
 #[test]
 fn a_member_that_does_not_come_back_is_put_back_and_stops_the_roll() {
     let world = changed(3);

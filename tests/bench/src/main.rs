@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use quorate_lab::{Lab, Options};
 
+use crate::gaps::scenario::Scenario;
 use crate::measure::Series;
 use crate::peers::{Bench, Peer};
 use crate::report::{GAPS, PEERS, Report, Row};
@@ -35,6 +36,9 @@ struct Args {
     /// each round and is not measured unless it is named
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Scenarios of gaps, all unless some are named; a table of some is not written
+    #[arg(long, value_delimiter = ',')]
+    scenario: Vec<Scenario>,
     /// The peers, beside Quorate
     #[arg(long, value_delimiter = ',', default_value = "shell,ansible,pyinfra")]
     peers: Vec<Peer>,
@@ -55,6 +59,12 @@ struct Args {
 impl Args {
     fn wants(&self, what: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == what)
+    }
+
+    /// In the order in which they follow each other.
+    fn scenarios(&self) -> Vec<Scenario> {
+        let named = |one: &Scenario| self.scenario.is_empty() || self.scenario.contains(one);
+        Scenario::ALL.into_iter().filter(named).collect()
     }
 }
 
@@ -87,7 +97,9 @@ fn run(args: &Args) -> Result<()> {
     }
     for report in reports.iter().filter(|report| !report.is_empty()) {
         print!("{}", report.table());
-        if let Some(page) = &args.write {
+        if let Some(page) = &args.write
+            && args.scenario.is_empty()
+        {
             report.write(page)?;
         }
     }

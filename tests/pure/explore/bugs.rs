@@ -9,9 +9,14 @@ use super::scenarios;
 use super::search::Reached;
 
 /// Each bug, and where it shows: a scenario and what goes wrong in it.
-const BUGS: [(Bug, &str, &str); 31] = [
+const BUGS: [(Bug, &str, &str); 32] = [
     (
         Bug::RestartWithoutMargin,
+        "change of settings of 3",
+        "member or host dies",
+    ),
+    (
+        Bug::StopUnasked,
         "change of settings of 3",
         "member or host dies",
     ),

@@ -35,7 +35,7 @@ impl World {
     /// Everything that one attempt may come to.
     pub fn attempts(&self, operation: &Operation) -> Vec<(Attempt, Self)> {
         let avoid = match operation {
-            Operation::RemoveMember(id) => Some(*id),
+            Operation::RemoveMember(id) | Operation::UpdateMember(id, _) => Some(*id),
             _ => None,
         };
         let again = || vec![(Attempt::Again, self.clone())];

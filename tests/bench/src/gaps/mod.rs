@@ -1,7 +1,7 @@
 //! How long nobody can write while a living cluster changes: Quorate beside a careful operator's script.
 
 mod log;
-mod scenario;
+pub mod scenario;
 mod site;
 
 use std::fs;
@@ -38,6 +38,10 @@ struct Measured {
 
 /// Two labs whose clusters change in turns, Quorate's and the script's, so that what else the machine does meets both.
 pub fn measure(args: &Args, report: &mut Report) -> Result<()> {
+    let scenarios = args.scenarios();
+    if scenarios.iter().any(|one| one.is_of_five()) && !scenarios.contains(&Scenario::Grow) {
+        return Err("what is of five members needs `grow` before it".into());
+    }
     let before = load();
     let labs = [
         site::lab(&format!("{}-ours", args.lab))?,
@@ -48,7 +52,7 @@ pub fn measure(args: &Args, report: &mut Report) -> Result<()> {
     let theirs = Site::new(&labs[1], &args.quorate, THEIRS)?;
     for round in 1..=args.runs {
         // What is measured is not thrown away for what is not.
-        if let Err(error) = one_round(round, [&ours, &theirs], &mut measured) {
+        if let Err(error) = one_round(round, &scenarios, [&ours, &theirs], &mut measured) {
             eprintln!("bench: round {round} ends early: {error}");
             let error = error.to_string();
             let what = error.split(": ").next().unwrap_or_default();
@@ -59,7 +63,7 @@ pub fn measure(args: &Args, report: &mut Report) -> Result<()> {
     for lab in labs {
         lab.down()?;
     }
-    write(&measured, report);
+    write(&measured, &scenarios, report);
     report.note(format!(
         "etcd {}. Load average of the machine before and after: {before}, {}.",
         releases::find("3.5")?.version,
@@ -68,14 +72,19 @@ pub fn measure(args: &Args, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Both sites, from wiped hosts through all scenarios.
-fn one_round(round: usize, sites: [&Site<'_>; 2], measured: &mut Measured) -> Result<()> {
+/// Both sites, from wiped hosts through the scenarios.
+fn one_round(
+    round: usize,
+    scenarios: &[Scenario],
+    sites: [&Site<'_>; 2],
+    measured: &mut Measured,
+) -> Result<()> {
     let mut cluster = Cluster::new();
     for site in sites {
         site.bootstrap(&cluster)
             .map_err(|error| format!("the bootstrap on, since {} failed: {error}", site.name()))?;
     }
-    for (number, scenario) in Scenario::ALL.into_iter().enumerate() {
+    for (number, scenario) in scenarios.iter().copied().enumerate() {
         // Who goes first changes, since what the first one leaves behind is there for the second.
         let first = (round + number) % 2;
         let mut samples = Vec::new();
@@ -181,8 +190,8 @@ fn worst(run: &Run, counts: impl Fn(&String) -> bool) -> (String, Gap) {
     gaps.max_by_key(|(_, gap)| *gap).unwrap_or_default()
 }
 
-fn write(measured: &Measured, report: &mut Report) {
-    for scenario in Scenario::ALL {
+fn write(measured: &Measured, scenarios: &[Scenario], report: &mut Report) {
+    for scenario in scenarios.iter().copied() {
         let [ours, theirs] = [OURS, THEIRS].map(|who| format!("{} {who}", scenario.name()));
         let what = scenario.what();
         let pair = measured.anywhere.pair(&ours, &theirs);
@@ -194,7 +203,7 @@ fn write(measured: &Measured, report: &mut Report) {
         let budget = scenario.budget().filter(|budget| budget.most.is_some());
         report.row(Row::gap(&quantity, &pair, budget));
     }
-    for scenario in Scenario::ALL {
+    for scenario in scenarios.iter().copied() {
         if scenario == Scenario::Nothing {
             continue;
         }

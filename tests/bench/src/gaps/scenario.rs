@@ -8,7 +8,7 @@ const MORE: f64 = 50.0;
 /// Milliseconds that members who come may cost.
 const COMING: f64 = 100.0;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scenario {
     Nothing,
     Settings,
@@ -109,6 +109,11 @@ impl Scenario {
             Self::SettingsOfFive => "a setting of five members",
             Self::RemoveLeader => "the leader of five is removed",
         }
+    }
+
+    /// Whether it is of five members, which `Grow` leaves behind.
+    pub fn is_of_five(self) -> bool {
+        matches!(self, Self::SettingsOfFive | Self::RemoveLeader)
     }
 
     /// Which endpoints count by themselves.

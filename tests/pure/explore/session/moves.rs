@@ -2,7 +2,7 @@
 
 use super::*;
 
-use quorate::safety;
+use quorate::schedule::Spare;
 
 impl Session {
     pub fn moves(&self, search: &Search, state: &State) -> Vec<Move> {
@@ -13,6 +13,16 @@ impl Session {
             let node = self.planned.actions[id].node.as_deref().unwrap_or_default();
             let choices = match &next {
                 Next::Read => usize::from(world.members_now().is_some()),
+                Next::Operation(operation, _)
+                    if is_call(operation)
+                        && !self.is_spared(&state.world, id, progress, operation) =>
+                {
+                    // It is asked for again and again.
+                    if !pending || state.budget.delays > 0 {
+                        moves.push(Move::GiveUp(id.clone()));
+                    }
+                    0
+                }
                 Next::Operation(operation, _) if is_call(operation) => {
                     let attempts = world.attempts(operation);
                     let idle = |(attempt, after): &(Attempt, World)| {
@@ -27,7 +37,7 @@ impl Session {
                     0
                 }
                 Next::Operation(operation, _)
-                    if operation.stops() && !self.is_spared(&state.world, id, progress) =>
+                    if !self.is_spared(&state.world, id, progress, operation) =>
                 {
                     moves.push(Move::Balk(id.clone()));
                     0
@@ -126,7 +136,7 @@ impl Session {
                 self.excused.extend(node);
                 let progress = self.running.remove(&id)?;
                 let why = "it failed".to_owned();
-                if self.has_spared(&id, &progress) {
+                if self.spare(&id, &progress).is_some() {
                     return Some(self.balk(search, state, id, why, false));
                 }
                 Some(self.ran(search, state, id, Err(why)))
@@ -169,27 +179,26 @@ impl Session {
         self.feed(search, state, balked)
     }
 
-    /// Whether a member that is about to be stopped may be, as the hosts are asked right before.
-    fn is_spared(&self, world: &World, id: &ActionId, progress: &Progress) -> bool {
-        let precondition = self.planned.actions[id].kind.as_kind().precondition();
-        let Precondition::MayStop {
-            member,
-            allow_downtime,
-        } = precondition
-        else {
-            return true;
-        };
-        !self.has_spared(id, progress)
-            || safety::may_stop(&world.view(), member, &[], allow_downtime).is_ok()
+    /// Whether a member that is about to be disturbed may be, as the hosts are asked right before.
+    fn is_spared(
+        &self,
+        world: &World,
+        id: &ActionId,
+        progress: &Progress,
+        operation: &Operation,
+    ) -> bool {
+        let spare = self.spare(id, progress);
+        let asked = spare.filter(|_| Spare::precedes(operation));
+        asked.is_none_or(|spare| spare.ask(&world.view()).is_ok())
     }
 
-    /// Whether an action that stops a member has not done that yet.
-    fn has_spared(&self, id: &ActionId, progress: &Progress) -> bool {
-        let precondition = self.planned.actions[id].kind.as_kind().precondition();
+    /// What an action asks that has not stopped its member yet.
+    fn spare(&self, id: &ActionId, progress: &Progress) -> Option<Spare> {
+        if progress.undo {
+            return None;
+        }
         let work = self.work(id, progress);
-        matches!(precondition, Precondition::MayStop { .. })
-            && !progress.undo
-            && !work[..progress.done].iter().any(Operation::stops)
+        Spare::after(&self.planned.actions[id], &work[..progress.done])
     }
 
     fn operate(
@@ -230,7 +239,7 @@ impl Session {
         state.world = world;
         if let Next::Operation(operation, at) = next {
             let before = state.world.clone();
-            if operation.stops() && self.has_spared(&id, &progress) {
+            if Spare::precedes(&operation) && self.spare(&id, &progress).is_some() {
                 // It has just been asked for.
                 self.stale = false;
             }
