@@ -63,7 +63,6 @@ q_gently() {
   { echo 10 >/proc/$$/autogroup; } 2>/dev/null || :
 }
 q_extract() {
-  q_gently
   q_dir=$2/.quorate-unpack
   rm -rf -- "$q_dir"
   mkdir -- "$q_dir"

@@ -134,6 +134,7 @@ pub fn steps(
                     Operation::Unit(UnitVerb::ForgetRestart, _) | Operation::DropKept(_)
                 );
                 body.copies |= matches!(other, Operation::Relocate(_));
+                body.hurries |= matches!(other, Operation::Unit(..) | Operation::Relocate(_));
                 line(&mut body.text, other);
             }
         }
@@ -149,6 +150,8 @@ struct Body {
     stops: bool,
     copies: bool,
     touches: bool,
+    /// Whether somebody waits for it: a member that is stopped, or about to start.
+    hurries: bool,
 }
 
 impl Body {
@@ -159,9 +162,12 @@ impl Body {
             stops,
             copies,
             touches,
+            hurries,
         } = std::mem::take(self);
+        // What nobody waits for leaves the processors to the members.
+        let pace = if hurries { "" } else { "q_gently\n" };
         (!text.is_empty()).then(|| Step::Script {
-            text: format!("{PRELUDE}{}{text}", guard(run_id)).into(),
+            text: format!("{PRELUDE}{}{pace}{text}", guard(run_id)).into(),
             limit: if copies { COPYING } else { SCRIPT },
             stops,
             touches,

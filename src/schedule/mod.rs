@@ -133,7 +133,7 @@ enum State {
 pub struct Scheduler {
     actions: Arc<BTreeMap<ActionId, Action>>,
     /// In the plan's own order.
-    order: Vec<ActionId>,
+    order: Arc<[ActionId]>,
     state: BTreeMap<ActionId, State>,
     parallelism: usize,
     /// Whether members may serve meanwhile.

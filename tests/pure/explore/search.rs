@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use quorate::plan::{self, Goal, Intent, Plan};
+use quorate::plan::{self, Goal, Intent};
 use stateright::{Model, Property};
 use time::OffsetDateTime;
 
 use super::rules::{self, Broken};
-use super::session::{Move, Session};
+use super::session::{Move, Planned, Session};
 use super::truth;
 use crate::model::Event;
 use crate::model::host::Run;
@@ -161,9 +161,9 @@ pub struct Search {
     pub may_block: bool,
     pub reached: Reached,
     /// What was planned for a world: most runs that were cut come back to few of them.
-    pub plans: Mutex<HashMap<(World, u8), Arc<Plan>>>,
+    pub plans: Mutex<HashMap<(World, u8), Planned>>,
     /// What was planned for facts of one fingerprint.
-    pub steered: Mutex<HashMap<(String, u8), String>>,
+    pub steered: Mutex<HashMap<(String, u8), Planned>>,
     /// A deliberate bug of the library.
     #[cfg(feature = "sabotage")]
     pub bug: Option<quorate::sabotage::Bug>,
@@ -355,7 +355,7 @@ impl Search {
                 steps.push(Step::Etcd(event.clone(), choice));
             }
         }
-        for (name, host) in &world.etcd.hosts {
+        for (name, host) in world.etcd.hosts.iter() {
             if self.gone.contains(name) {
                 continue;
             }

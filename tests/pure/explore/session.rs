@@ -26,10 +26,26 @@ const SETTLED: u64 = 5;
 /// A plan, told apart by what it says.
 #[derive(Clone, Debug)]
 pub struct Planned {
+    pub plan: Arc<Plan>,
     pub actions: Arc<BTreeMap<ActionId, Action>>,
     digest: u64,
     /// Operations of each action, of its undo, on each membership.
     operations: Arc<Mutex<Rendered>>,
+}
+
+impl From<Plan> for Planned {
+    fn from(plan: Plan) -> Self {
+        let mut hasher = std::hash::DefaultHasher::new();
+        format!("{:?}", plan.actions).hash(&mut hasher);
+        let actions = plan.actions.iter();
+        let actions = actions.map(|action| (action.id.clone(), action.clone()));
+        Self {
+            actions: Arc::new(actions.collect()),
+            plan: Arc::new(plan),
+            digest: hasher.finish(),
+            operations: Arc::default(),
+        }
+    }
 }
 
 type Rendered = HashMap<(ActionId, bool, u64), Arc<Vec<Operation>>>;
@@ -180,28 +196,17 @@ enum Next {
 
 impl Session {
     /// Begins a run, and feeds its start.
-    pub fn begin(search: &Search, state: &mut State, plan: &Plan) {
-        let mut hasher = std::hash::DefaultHasher::new();
-        format!("{:?}", plan.actions).hash(&mut hasher);
+    pub fn begin(search: &Search, state: &mut State, planned: Planned) {
         let hosts = state.world.hosts.keys();
         let session = Self {
-            scheduler: Scheduler::new(&plan.actions, 32),
-            planned: Planned {
-                actions: Arc::new(
-                    plan.actions
-                        .iter()
-                        .map(|action| (action.id.clone(), action.clone()))
-                        .collect(),
-                ),
-                digest: hasher.finish(),
-                operations: Arc::default(),
-            },
+            scheduler: Scheduler::new(&planned.plan.actions, 32),
+            clean: planned.plan.blocked.is_empty(),
+            planned,
             running: BTreeMap::new(),
             looks: BTreeSet::new(),
             now: 0,
             stale: false,
             young: false,
-            clean: plan.blocked.is_empty(),
             lost: false,
             told: false,
             passed: BTreeSet::new(),

@@ -6,6 +6,7 @@ use quorate::etcd::id::MemberId;
 
 use super::calls::Refusal;
 use super::release::Release;
+use super::shared::Shared;
 
 /// A member as the membership lists it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -21,8 +22,8 @@ pub struct Line {
 /// Who the members are.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Membership {
-    pub members: BTreeMap<MemberId, Line>,
-    pub removed: BTreeSet<MemberId>,
+    pub members: Shared<BTreeMap<MemberId, Line>>,
+    pub removed: Shared<BTreeSet<MemberId>>,
 }
 
 /// One entry of the log.

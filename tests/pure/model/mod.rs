@@ -5,6 +5,7 @@
 //! - `start`: what becomes of a process that starts.
 //! - `host`: power, network, disk.
 //! - `facts`: what of it the observation of Quorate would find.
+//! - `shared`: what most states have in common.
 //!
 //! Here they are put together. Every transition takes a state and gives all states that it may lead to. What happens
 //! by itself, such as an election, is an [`Event`].
@@ -18,6 +19,7 @@ pub mod host;
 pub mod membership;
 pub mod raft;
 pub mod release;
+pub mod shared;
 pub mod start;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -27,12 +29,13 @@ use quorate::etcd::id::{ClusterId, MemberId};
 use self::calls::{Outcomes, Refusal};
 use self::host::{Data, Host, Reach, Run};
 use self::raft::{Fault, Link, Raft};
+use self::shared::Shared;
 use self::start::Exit;
 
 /// Hosts and the clusters whose data they hold.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Model {
-    pub hosts: BTreeMap<String, Host>,
+    pub hosts: Shared<BTreeMap<String, Host>>,
     pub rafts: BTreeMap<ClusterId, Raft>,
     /// Members that were ever added, for their IDs.
     pub added: u8,

@@ -343,7 +343,9 @@ impl Raft {
             }
         }
         let known: BTreeSet<MemberId> = self.peers.keys().copied().collect();
-        self.base.removed.retain(|id| known.contains(id));
+        if !self.base.removed.is_subset(&known) {
+            self.base.removed.retain(|id| known.contains(id));
+        }
         self
     }
 

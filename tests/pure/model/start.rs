@@ -38,8 +38,9 @@ impl Initial {
             };
             Some((self.member_id(name)?, line))
         };
+        let members: BTreeMap<_, _> = self.cluster.iter().filter_map(line).collect();
         Membership {
-            members: self.cluster.iter().filter_map(line).collect(),
+            members: members.into(),
             ..Membership::default()
         }
     }

@@ -29,6 +29,7 @@ use quorate::runtime::{self, Content, Layout};
 
 use crate::model::host::{Data, Host, Reach, Run};
 use crate::model::membership::Entry as LogEntry;
+use crate::model::shared::Shared;
 use crate::model::start::{Exit, Initial};
 use crate::model::{Event, Model};
 
@@ -40,7 +41,7 @@ pub struct World {
     inventory: Arc<Desired>,
     /// Of each node, once somebody asks.
     layouts: Arc<OnceLock<BTreeMap<String, Layout>>>,
-    pub hosts: BTreeMap<String, Machine>,
+    pub hosts: Shared<BTreeMap<String, Machine>>,
     pub etcd: Model,
     clock: i64,
 }
@@ -78,52 +79,66 @@ pub struct Entry {
 }
 
 /// A file's text, shared, and told apart by its digest.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Text {
-    text: Arc<str>,
+#[derive(Clone, Debug)]
+pub struct Text(Arc<Known>);
+
+/// A text, and what is made of it, once somebody asks.
+#[derive(Debug)]
+struct Known {
+    text: String,
     digest: u64,
+    sha256: OnceLock<String>,
+    marker: OnceLock<MarkerState>,
+}
+
+impl Text {
+    pub fn sha256(&self) -> &str {
+        self.0.sha256.get_or_init(|| sha256(&self.0.text))
+    }
+
+    /// As a marker.
+    pub fn marker(&self) -> &MarkerState {
+        let parse = || MarkerState::parse(&self.0.text);
+        self.0.marker.get_or_init(parse)
+    }
 }
 
 impl From<String> for Text {
     fn from(text: String) -> Self {
         let mut hasher = std::hash::DefaultHasher::new();
         text.hash(&mut hasher);
-        Self {
-            text: text.into(),
+        Self(Arc::new(Known {
+            text,
             digest: hasher.finish(),
-        }
+            sha256: OnceLock::new(),
+            marker: OnceLock::new(),
+        }))
     }
 }
 
 impl std::ops::Deref for Text {
     type Target = str;
     fn deref(&self) -> &str {
-        &self.text
+        &self.0.text
     }
 }
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.text == other.0.text
+    }
+}
+
+impl Eq for Text {}
 
 impl Hash for Text {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        self.digest.hash(hasher);
+        self.0.digest.hash(hasher);
     }
 }
 
-/// Files and directories by path, shared by all worlds in which they are the same.
-#[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
-pub struct Files(Arc<BTreeMap<String, Entry>>);
-
-impl std::ops::Deref for Files {
-    type Target = BTreeMap<String, Entry>;
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
-
-impl std::ops::DerefMut for Files {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        Arc::make_mut(&mut self.0)
-    }
-}
+/// Files and directories by path.
+pub type Files = Shared<BTreeMap<String, Entry>>;
 
 /// A process of the unit.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -131,6 +146,35 @@ pub struct Process {
     pub environment: Arc<BTreeMap<String, String>>,
     pub binary: Arc<str>,
     pub started_at: i64,
+}
+
+impl Machine {
+    /// When things happened that are still to be seen, each once.
+    fn times(&self) -> BTreeSet<i64> {
+        let files = self.files.values().map(|entry| entry.changed_at);
+        let started = self.process.as_ref().map(|process| process.started_at);
+        files.chain(started).collect()
+    }
+
+    fn is_canonical(&self) -> bool {
+        let times = self.times();
+        self.starts.is_empty() && times.iter().copied().eq(0..times.len() as i64)
+    }
+
+    /// Times only tell what was before what.
+    fn make_canonical(&mut self) {
+        self.starts.clear();
+        let times = self.times();
+        if times.iter().copied().eq(0..times.len() as i64) {
+            return;
+        }
+        let rank = |time: &mut i64| *time = times.range(..*time).count() as i64;
+        let entries = self.files.values_mut();
+        entries.for_each(|entry| rank(&mut entry.changed_at));
+        if let Some(process) = &mut self.process {
+            rank(&mut process.started_at);
+        }
+    }
 }
 
 pub fn archive() -> ArchiveFact {
@@ -162,7 +206,7 @@ impl World {
             inventory: desired.clone(),
             desired,
             layouts: Arc::default(),
-            hosts: BTreeMap::new(),
+            hosts: Shared::default(),
             etcd: Model::default(),
             clock: 1_000,
         };
@@ -305,20 +349,8 @@ impl World {
 
     /// One state for all that differ in nothing that matters: times only tell what was before what.
     pub fn canonical(mut self) -> Self {
-        for machine in self.hosts.values_mut() {
-            machine.starts.clear();
-            let files = machine.files.values().map(|entry| entry.changed_at);
-            let started = machine.process.as_ref().map(|process| process.started_at);
-            let times: BTreeSet<i64> = files.chain(started).collect();
-            if times.iter().copied().eq(0..times.len() as i64) {
-                continue;
-            }
-            let rank = |time: &mut i64| *time = times.range(..*time).count() as i64;
-            let entries = machine.files.values_mut();
-            entries.for_each(|entry| rank(&mut entry.changed_at));
-            if let Some(process) = &mut machine.process {
-                rank(&mut process.started_at);
-            }
+        if self.hosts.values().any(|host| !host.is_canonical()) {
+            self.hosts.values_mut().for_each(Machine::make_canonical);
         }
         self.clock = 1_000;
         self.etcd = self.etcd.canonical();

@@ -49,7 +49,7 @@ impl World {
             if known.insert(name.clone())
                 && self.etcd.hosts[&name].is_reachable()
                 && let Some(text) = text.and_then(|entry| entry.text.as_ref())
-                && let MarkerState::Present(marker) = MarkerState::parse(text)
+                && let MarkerState::Present(marker) = text.marker()
             {
                 open.extend(marker.addresses.keys().cloned());
             }
@@ -96,7 +96,7 @@ impl World {
         };
         let text = host.files.get(marker::PATH);
         let marker = match text.and_then(|entry| entry.text.as_ref()) {
-            Some(text) => MarkerState::parse(text),
+            Some(text) => text.marker().clone(),
             None => MarkerState::Absent,
         };
         let (data, whereabouts) = self.located(name, &marker, process);
@@ -139,7 +139,7 @@ impl World {
                 .map(|text| BinaryFact {
                     path: layout.etcd.clone(),
                     version: Some(version_of(text, self.etcd.hosts[name].release)),
-                    sha256: sha256(&**text),
+                    sha256: text.sha256().to_owned(),
                 }),
             packages: host.packages.clone(),
             held: host.held.clone(),
@@ -177,7 +177,7 @@ fn fact(entry: Option<&Entry>) -> FileFact {
         group: entry.owner.clone(),
         size: entry.text.as_ref().map_or(0, |text| text.len() as u64),
         changed_at: entry.changed_at,
-        sha256: entry.text.as_deref().map(sha256),
+        sha256: entry.text.as_ref().map(|text| text.sha256().to_owned()),
         text: entry.text.as_deref().map(str::to_owned),
         certificate: None,
     };

@@ -23,7 +23,7 @@ impl Search {
         }
     }
 
-    pub(super) fn planned(&self, state: &mut State) -> Arc<Plan> {
+    pub(super) fn planned(&self, state: &mut State) -> Planned {
         let key = (state.world.clone(), state.runs);
         let known = self.plans.lock().expect("no panic").get(&key).cloned();
         if let Some(plan) = known {
@@ -40,16 +40,17 @@ impl Search {
             &intent,
             OffsetDateTime::UNIX_EPOCH,
         );
-        let plan = Arc::new(plan);
         let mut broken = truth::of_plan(self, &state.world, &plan);
+        let plan = Planned::from(plan);
         // Whatever steers a plan is in its fingerprint, or a plan that has gone stale would be applied.
-        let says = format!("{:?} {:?}", plan.actions, plan.blocked);
         let mut steered = self.steered.lock().expect("no panic");
-        let other = steered
-            .entry((plan.fingerprint.clone(), state.runs))
-            .or_insert_with(|| says.clone());
-        if *other != says && broken.is_none() {
-            let what = format!("the same facts, and another plan:\n{other}\n{says}");
+        let key_of_facts = (plan.plan.fingerprint.clone(), state.runs);
+        let other = steered.entry(key_of_facts).or_insert_with(|| plan.clone());
+        let same = other.plan.blocked == plan.plan.blocked && other.actions == plan.actions;
+        if !same && broken.is_none() {
+            let says = |plan: &Planned| format!("{:?} {:?}", plan.plan.actions, plan.plan.blocked);
+            let (one, two) = (says(other), says(&plan));
+            let what = format!("the same facts, and another plan:\n{one}\n{two}");
             broken = Some(Broken::new(rules::STALE, what));
         }
         drop(steered);
@@ -69,7 +70,8 @@ impl Search {
         let complete = matches!(state.phase, Phase::Idle(true));
         state.phase = Phase::Idle(false);
         state.world = state.world.clone().canonical();
-        let plan = self.planned(state);
+        let planned = self.planned(state);
+        let plan = &planned.plan;
         if state.broken.is_some() {
             return;
         }
@@ -95,7 +97,7 @@ impl Search {
             state.broken = Some(Broken::new(rules::CONVERGES, what));
         } else {
             state.runs = (state.runs + 1).min(3 + self.budget.all());
-            Session::begin(self, state, &plan);
+            Session::begin(self, state, planned);
         }
     }
 }
