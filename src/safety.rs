@@ -97,6 +97,21 @@ impl<'a> Diagnosis<'a> {
         }
     }
 
+    /// Entries that a member is behind the leader, if it follows that.
+    fn lag_of(&self, status: &MemberStatus) -> Option<u64> {
+        let statuses = &self.view.statuses;
+        let leader = self.leader.filter(|leader| status.leader == *leader)?;
+        // The leader may be on a host that cannot be asked: then whoever follows it and knows most stands for it.
+        let followers = || statuses.values().map(|(_, status)| status);
+        let lead = match statuses.get(&leader) {
+            Some((_, lead)) => lead,
+            None => followers()
+                .filter(|other| other.leader == leader && other.raft_term == status.raft_term)
+                .max_by_key(|other| other.raft_index)?,
+        };
+        Some(lag(lead, status))
+    }
+
     /// Why a voter is not healthy; `None` when it is.
     pub fn unhealthy(&self, member: MemberId) -> Option<String> {
         let statuses = &self.view.statuses;
@@ -110,7 +125,11 @@ impl<'a> Diagnosis<'a> {
             return Some("it has no leader".into());
         }
         // Every member repeats the alarms of all others.
-        if let Some(error) = status.errors.iter().find(|error| !is_alarm(error)) {
+        if let Some(error) = status
+            .errors
+            .iter()
+            .find(|error| Alarm::parse(error).is_none())
+        {
             return Some(error.clone());
         }
         let mut alarms = self.view.alarms.iter();
@@ -124,22 +143,16 @@ impl<'a> Diagnosis<'a> {
                 status.leader
             ));
         }
-        // The leader may be on a host that cannot be asked: then whoever follows it and knows most stands for it.
-        let followers = || statuses.values().map(|(_, status)| status);
-        let lead = match statuses.get(&leader) {
-            Some((_, lead)) => lead,
-            None => followers()
-                .filter(|other| other.leader == leader && other.raft_term == status.raft_term)
-                .max_by_key(|other| other.raft_index)?,
-        };
-        let lag = lag(lead, status);
+        let lag = self.lag_of(status)?;
         (lag > MAX_LAG).then(|| format!("it is {lag} entries behind the leader"))
     }
 }
 
-/// Whether an error in a member's status is an alarm: `memberID:… alarm:NOSPACE`.
-fn is_alarm(error: &str) -> bool {
-    error.contains("alarm:")
+/// Whether all that keeps a member from being healthy may be that it has to catch up.
+pub fn is_behind(view: &ClusterView, member: MemberId) -> bool {
+    let status = view.statuses.get(&member);
+    let lag = status.and_then(|(_, status)| Diagnosis::of(view).lag_of(status));
+    lag.is_some_and(|lag| lag > MAX_LAG)
 }
 
 /// Entries between what the leader committed and what a member applied.

@@ -8,6 +8,7 @@ pub mod perform;
 #[cfg(test)]
 mod relocation;
 pub mod script;
+mod unit;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -69,9 +70,7 @@ pub async fn run(
                     let hopeless = match action {
                         Some(action) => {
                             let (context, action) = (context.clone(), action.clone());
-                            watch.ask(&id, now(), async move {
-                                perform::crash_loop(&context, &action).await
-                            })
+                            watch.ask(&id, now(), unit::look(context, action))
                         }
                         None => None,
                     };

@@ -11,7 +11,6 @@ use super::script::{self, EtcdCall, Step};
 use super::{Event, Sink, leader, membership};
 use crate::action::{Action, ActionId, Operation, RunFacts};
 use crate::desired::model::Desired;
-use crate::observe::shell::word;
 use crate::observe::{Fleet, Operator};
 use crate::remote::{Exit, Host, Source, Upload};
 use crate::schedule::Spare;
@@ -20,10 +19,6 @@ use crate::schedule::Spare;
 const PROOF: Duration = Duration::from_secs(900);
 /// Time for an upload.
 const UPLOAD: Duration = Duration::from_secs(900);
-/// Time for a look at a unit.
-const LOOK_AT_UNIT: Duration = Duration::from_secs(10);
-/// Restarts of a unit by systemd after which waiting is in vain.
-const MAX_RESTARTS: u32 = 2;
 /// Time for a cluster to spare a member that it could spare a moment ago: leaders change.
 const SPARE: Duration = Duration::from_secs(10);
 /// Time between two looks at that.
@@ -191,57 +186,6 @@ async fn host(context: &Context, action: &Action) -> Result<Host, String> {
     let node = action.node.as_deref().unwrap_or_default();
     let host = context.fleet.host(node).await;
     host.map_err(|unknown| unknown.detail().to_owned())
-}
-
-/// Why a member that is waited for will not come: its unit crashes again and again, or has given up.
-pub async fn crash_loop(context: &Context, action: &Action) -> Option<String> {
-    let unit = action.kind.as_kind().watched_unit()?;
-    let nodes: Vec<&str> = match &action.node {
-        Some(node) => vec![node],
-        None => context
-            .desired
-            .nodes
-            .iter()
-            .map(|node| node.name.as_str())
-            .collect(),
-    };
-    let unit = word(unit);
-    let script = format!(
-        "systemctl show {unit} -p NRestarts -p ActiveState\njournalctl -q --no-pager -o cat -n 8 -u {unit} | cut -c 1-300\n"
-    );
-    for node in nodes {
-        let Ok(host) = context.fleet.host(node).await else {
-            continue;
-        };
-        let Ok(output) = host.script(script.as_bytes(), LOOK_AT_UNIT).await else {
-            continue;
-        };
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let restarts = text
-            .lines()
-            .find_map(|line| line.strip_prefix("NRestarts="))
-            .and_then(|count| count.parse::<u32>().ok())
-            .unwrap_or(0);
-        let gave_up = text
-            .lines()
-            .any(|line| line == "ActiveState=failed" || line == "ActiveState=inactive");
-        if restarts >= MAX_RESTARTS || gave_up {
-            let journal: Vec<&str> = text
-                .lines()
-                .filter(|line| !line.starts_with("NRestarts=") && !line.starts_with("ActiveState="))
-                .collect();
-            let state = if gave_up {
-                "has stopped".to_owned()
-            } else {
-                format!("has crashed {restarts} times")
-            };
-            return Some(format!(
-                "on {node} the unit {state}; its journal ends with\n{}",
-                journal.join("\n")
-            ));
-        }
-    }
-    None
 }
 
 /// Proves on a host that the lock is this run's, before etcd is asked for something: what was decided under a lock that

@@ -6,6 +6,7 @@ use std::future::Future;
 
 use tokio::sync::oneshot;
 
+use super::unit::{self, Seen};
 use crate::action::ActionId;
 
 /// Milliseconds between the answer about a unit and the next question, and before the first.
@@ -20,35 +21,40 @@ pub(super) struct Watch {
 struct Unit {
     /// When somebody last answered, or it was first waited for.
     since: u64,
+    /// How often units had been restarted at the first answer, by node.
+    first: BTreeMap<String, u32>,
     /// The answer that is under way.
-    answer: Option<oneshot::Receiver<Option<String>>>,
+    answer: Option<oneshot::Receiver<Vec<Seen>>>,
 }
 
 impl Watch {
-    /// What has been found out since it was last asked, and never a wait for it. Asks again when it is time to.
+    /// Why waiting is in vain, as has been found out since it was last asked, and never a wait for it. Asks again when it
+    /// is time to.
     pub(super) fn ask(
         &mut self,
         id: &ActionId,
         now: u64,
-        question: impl Future<Output = Option<String>> + Send + 'static,
+        question: impl Future<Output = Vec<Seen>> + Send + 'static,
     ) -> Option<String> {
-        let unit = self.units.entry(id.clone()).or_insert_with(|| Unit {
+        let watched = self.units.entry(id.clone()).or_insert_with(|| Unit {
             since: now,
+            first: BTreeMap::new(),
             answer: None,
         });
-        if let Some(answer) = &mut unit.answer {
+        if let Some(answer) = &mut watched.answer {
             return match answer.try_recv() {
                 Err(oneshot::error::TryRecvError::Empty) => None,
                 answered => {
-                    unit.answer = None;
-                    unit.since = now;
-                    answered.ok().flatten()
+                    watched.answer = None;
+                    watched.since = now;
+                    let seen = answered.ok()?;
+                    unit::hopeless(&mut watched.first, &seen)
                 }
             };
         }
-        if now.saturating_sub(unit.since) >= PAUSE_MS {
+        if now.saturating_sub(watched.since) >= PAUSE_MS {
             let (answer, receiver) = oneshot::channel();
-            unit.answer = Some(receiver);
+            watched.answer = Some(receiver);
             tokio::spawn(async move {
                 let _ = answer.send(question.await);
             });
@@ -70,6 +76,15 @@ mod tests {
         ActionId("node.etcd-1.restart".into())
     }
 
+    fn stopped() -> Vec<Seen> {
+        vec![Seen {
+            node: "etcd-1".into(),
+            restarts: 0,
+            gave_up: true,
+            journal: String::new(),
+        }]
+    }
+
     /// Until what was spawned has come as far as it can.
     async fn rest() {
         for _ in 0..4 {
@@ -86,18 +101,20 @@ mod tests {
             None
         );
         assert_eq!(
-            watch.ask(&restart(), PAUSE_MS, async { read.await.ok() }),
+            watch.ask(&restart(), PAUSE_MS, async {
+                read.await.unwrap_or_default()
+            }),
             None
         );
         for now in [PAUSE_MS + 100, 9 * PAUSE_MS] {
             rest().await;
             assert_eq!(watch.ask(&restart(), now, async { panic!("twice") }), None);
         }
-        journal.send("it has stopped".into()).expect("it is heard");
+        journal.send(stopped()).expect("it is heard");
         rest().await;
         let now = 10 * PAUSE_MS;
         let answer = watch.ask(&restart(), now, async { panic!("twice") });
-        assert_eq!(answer.as_deref(), Some("it has stopped"));
+        assert!(answer.is_some_and(|why| why.contains("has stopped")));
         assert_eq!(
             watch.ask(&restart(), now, async { panic!("too early") }),
             None
@@ -107,7 +124,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_asked_before_a_restart_is_not_heard_after_it() {
         let mut watch = Watch::default();
-        let stopped = || async { Some("it has stopped".to_owned()) };
+        let stopped = || async { stopped() };
         for now in [0, PAUSE_MS] {
             assert_eq!(watch.ask(&restart(), now, stopped()), None);
         }

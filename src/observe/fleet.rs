@@ -29,8 +29,6 @@ use crate::secret::SecretSource;
 const PROBE: Duration = Duration::from_secs(60);
 /// Time for a member to answer all that it is asked.
 const ASK: Duration = Duration::from_secs(8);
-/// Time for the list of alarms: a member without a leader would think about it for long.
-const ALARMS: Duration = Duration::from_secs(1);
 /// Time for a look at all members: one that hangs must not hide the others.
 const LOOK: Duration = Duration::from_millis(1500);
 
@@ -273,18 +271,13 @@ impl Fleet {
                     Err(state) => return state,
                 },
             };
-            let (status, members, alarms) = tokio::join!(
-                client.status(),
-                client.member_list(),
-                tokio::time::timeout(ALARMS, client.alarms())
-            );
+            let (status, members) = tokio::join!(client.status(), client.member_list());
             match status {
                 Ok(status) => {
                     *slot = Some(client);
                     return EtcdState::Answered(Box::new(EtcdAnswer {
                         status,
                         members: members.ok(),
-                        alarms: alarms.ok().and_then(Result::ok),
                     }));
                 }
                 Err(error) => {

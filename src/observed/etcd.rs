@@ -57,6 +57,22 @@ pub struct Alarm {
     pub kind: String,
 }
 
+impl Alarm {
+    /// Reads one of a status's errors: `memberID:10276657743932975437 alarm:NOSPACE`. Every member repeats all alarms
+    /// there, from what it has applied; to list them is a write of the cluster, however often it is asked.
+    pub fn parse(error: &str) -> Option<Self> {
+        let field = |name: &str| {
+            error
+                .split_whitespace()
+                .find_map(|word| word.strip_prefix(name))
+        };
+        Some(Self {
+            member_id: MemberId(field("memberID:")?.parse().ok()?),
+            kind: field("alarm:")?.to_owned(),
+        })
+    }
+}
+
 /// What a member said when asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -76,8 +92,6 @@ pub struct EtcdAnswer {
     pub status: MemberStatus,
     /// Member list as this member sees it; `None` where it would not say.
     pub members: Option<Vec<Member>>,
-    /// Alarms; `None` where it would not say.
-    pub alarms: Option<Vec<Alarm>>,
 }
 
 /// What all answers together say of the cluster.
@@ -119,7 +133,8 @@ impl ClusterView {
         if let Some(answer) = best {
             view.members = answer.members.clone().unwrap_or_default();
             view.members.sort_by_key(|member| member.id);
-            view.alarms = answer.alarms.clone().unwrap_or_default();
+            let errors = answer.status.errors.iter();
+            view.alarms = errors.filter_map(|error| Alarm::parse(error)).collect();
             view.alarms.sort();
         }
         view
@@ -152,5 +167,24 @@ impl ClusterView {
             .values()
             .find(|(asked, _)| asked == node)
             .map(|(_, status)| status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alarms_are_read_from_what_a_member_reports() {
+        let nospace = Alarm {
+            member_id: MemberId(10_276_657_743_932_975_437),
+            kind: "NOSPACE".into(),
+        };
+        let said = "memberID:10276657743932975437 alarm:NOSPACE ";
+        assert_eq!(Alarm::parse(said), Some(nospace.clone()));
+        // Newer versions put one blank or two.
+        let said = "memberID:10276657743932975437  alarm:NOSPACE";
+        assert_eq!(Alarm::parse(said), Some(nospace));
+        assert_eq!(Alarm::parse("etcdserver: no leader"), None);
     }
 }

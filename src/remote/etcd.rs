@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use etcd_client::{AlarmAction, AlarmType, Client, GetOptions, MemberAddOptions};
+use etcd_client::{Client, GetOptions, MemberAddOptions};
 
 use super::etcd_error::{EtcdError, EtcdErrorKind};
 use crate::etcd::id::{ClusterId, MemberId};
-use crate::observed::etcd::{Alarm, Member, MemberStatus};
+use crate::observed::etcd::{Member, MemberStatus};
 
 /// For Status, lists and other reads.
 const READ: Duration = Duration::from_secs(5);
@@ -135,26 +135,6 @@ impl EtcdClient {
         )
         .await?;
         self.member_list().await
-    }
-
-    /// Alarms of the cluster, as this member knows them.
-    ///
-    /// # Errors
-    /// See [`EtcdErrorKind`].
-    pub async fn alarms(&self) -> Result<Vec<Alarm>, EtcdError> {
-        let mut client = self.client.clone();
-        let answer = client.alarm(AlarmAction::Get, AlarmType::None, None);
-        let list = self.call("alarm list", READ, false, answer).await?;
-        let alarm = |alarm: &etcd_client::AlarmMember| Alarm {
-            member_id: MemberId(alarm.member_id()),
-            kind: match alarm.alarm() {
-                AlarmType::Nospace => "NOSPACE",
-                AlarmType::Corrupt => "CORRUPT",
-                AlarmType::None => "NONE",
-            }
-            .to_owned(),
-        };
-        Ok(list.alarms().iter().map(alarm).collect())
     }
 
     /// Hash of the key space up to `revision`; 0 is the newest.

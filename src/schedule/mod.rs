@@ -11,13 +11,13 @@ use std::sync::Arc;
 pub use outcome::{Outcome, Report};
 pub use spare::Spare;
 
-use crate::action::{Action, ActionId, ActionKind, Gate, Precondition};
+use crate::action::{Action, ActionId, ActionKind, Gate, MembershipChange, Precondition};
 use crate::etcd::id::MemberId;
 use crate::observed::etcd::{Alarm, ClusterView};
 use crate::sabotage::{self, Bug};
 use crate::safety::{self, Unsafe};
 
-/// Milliseconds that a gate may take before its action counts as failed.
+/// Milliseconds that a gate may take before its action counts as failed, unless its member is catching up.
 pub const GATE_DEADLINE_MS: u64 = 120_000;
 /// Milliseconds that a new member may take to catch up, as long as its unit runs: it gets the whole database, and does not
 /// serve before it has it.
@@ -417,6 +417,25 @@ impl Scheduler {
         self.fail(id, why, false, commands);
     }
 
+    /// Takes back what has failed once it is clear whether the cluster can spare its member: one look may miss a member,
+    /// or find an election.
+    fn failing(
+        &mut self,
+        (now, since): (u64, u64),
+        id: &ActionId,
+        why: String,
+        view: &ClusterView,
+        commands: &mut Vec<Command>,
+    ) {
+        let in_time = now.saturating_sub(since) < SPARE_DEADLINE_MS && !self.lock_lost;
+        if in_time && self.can_undo(id) && self.is_doubtful(id, view) {
+            self.state.insert(id.clone(), State::Failing { why, since });
+            commands.push(Command::Look(id.clone(), LOOK_AGAIN_MS));
+        } else {
+            self.fail_if_spared(id, why, view, commands);
+        }
+    }
+
     /// Whether the member of an action does not answer, or the cluster cannot spare it.
     fn is_doubtful(&self, id: &ActionId, view: &ClusterView) -> bool {
         let Precondition::MayStop {
@@ -477,24 +496,19 @@ impl Scheduler {
                     );
                 }
                 Err(why) if hopeless.is_some() => {
-                    let hopeless = hopeless.unwrap_or_default();
-                    self.fail_if_spared(id, format!("{why}: {hopeless}"), view, commands);
+                    let why = format!("{why}: {}", hopeless.unwrap_or_default());
+                    self.failing((now, now), id, why, view, commands);
                 }
-                Err(why) if self.lock_lost || now.saturating_sub(since) > deadline(&gate) => {
+                Err(why)
+                    if self.lock_lost || now.saturating_sub(since) > deadline(action, view) =>
+                {
                     let waited = now.saturating_sub(since) / 1000;
-                    self.fail_if_spared(id, format!("after {waited} s: {why}"), view, commands);
+                    let why = format!("after {waited} s: {why}");
+                    self.failing((now, now), id, why, view, commands);
                 }
                 Err(why) => self.look_again(id, why, commands),
             },
-            // One look may miss a member, or find an election.
-            State::Failing { since, .. }
-                if now.saturating_sub(since) < SPARE_DEADLINE_MS
-                    && !self.lock_lost
-                    && self.is_doubtful(id, view) =>
-            {
-                commands.push(Command::Look(id.clone(), LOOK_AGAIN_MS));
-            }
-            State::Failing { why, .. } => self.fail_if_spared(id, why, view, commands),
+            State::Failing { why, since } => self.failing((now, since), id, why, view, commands),
             State::UndoGating {
                 why,
                 refused,
@@ -578,7 +592,11 @@ impl Scheduler {
                 self.state.insert(chosen.clone(), State::Running);
                 commands.push(Command::Run(chosen));
             }
-            Err(refusal) if chosen == *id && hopeless.is_some() => {
+            Err(refusal)
+                if chosen == *id
+                    && hopeless.is_some()
+                    && self.waits_for_its_own(id, view, &refusal) =>
+            {
                 let hopeless = hopeless.unwrap_or_default();
                 self.end(
                     id,
@@ -593,6 +611,20 @@ impl Scheduler {
                 self.state.insert(chosen.clone(), State::Checking { since });
                 self.look_again(&chosen, refusal.to_string(), commands);
             }
+        }
+    }
+
+    /// Whether what an action waits for is the member whose unit is watched for it: what becomes of others, or of the time
+    /// for which they have to be healthy, that unit does not tell.
+    fn waits_for_its_own(&self, id: &ActionId, view: &ClusterView, refusal: &Unsafe) -> bool {
+        match (self.actions[id].kind.as_kind().precondition(), refusal) {
+            (
+                Precondition::MayChange(MembershipChange::Promote(url)),
+                Unsafe::Unhealthy(member, _),
+            ) => view
+                .member(*member)
+                .is_some_and(|found| found.peer_urls.contains(&url)),
+            _ => false,
         }
     }
 
@@ -647,9 +679,13 @@ impl Scheduler {
     }
 }
 
-fn deadline(gate: &Gate) -> u64 {
-    match gate {
-        Gate::Joined { voter: false, .. } => JOIN_DEADLINE_MS,
+fn deadline(action: &Action, view: &ClusterView) -> u64 {
+    match (&action.kind, action.kind.as_kind().gate()) {
+        (_, Gate::Joined { voter: false, .. }) => JOIN_DEADLINE_MS,
+        // While its data was copied the others may have compacted what it needs: then it gets all of it.
+        (ActionKind::Restart(restart), _) if !restart.moves.is_empty() => JOIN_DEADLINE_MS,
+        // It serves, and is catching up.
+        (_, Gate::Member(id)) if safety::is_behind(view, id) => JOIN_DEADLINE_MS,
         _ => GATE_DEADLINE_MS,
     }
 }

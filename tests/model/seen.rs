@@ -65,10 +65,10 @@ fn of_host(model: &Model, name: &str) -> Seen {
         members: (!status.is_learner).then(|| {
             let members = raft.applied(member).members;
             members
-                .into_values()
+                .values()
                 .map(|line| Line {
-                    url: line.url,
-                    name: line.name,
+                    url: line.url.clone(),
+                    name: line.name.clone(),
                     published: line.published,
                     learner: line.learner,
                 })

@@ -1,7 +1,7 @@
 //! Members that come, go and are half-way: what a plan touches, and what it leaves alone because something else stands
 //! in the way.
 
-use quorate::action::{ActionKind, marker::Claim};
+use quorate::action::{ActionId, ActionKind, marker::Claim};
 use quorate::observed::etcd::EtcdState;
 use quorate::observed::host::DataDir;
 use quorate::observed::marker::{MarkerState, Phase};
@@ -10,6 +10,7 @@ use quorate::plan::{self, Goal, Intent, Plan};
 use time::OffsetDateTime;
 
 use crate::crashes::{CONVERGE, desired, plan_for, run};
+use crate::drive::run_with;
 use crate::world::World;
 
 /// A living cluster of three, and what is observed of it.
@@ -319,4 +320,22 @@ fn a_replaced_member_finds_nothing_at_either_place() {
     let moves = moves.unwrap_or_else(|| panic!("{}", reasons(&plan)));
     let from: Vec<&str> = moves.iter().map(|(from, _)| from.as_str()).collect();
     assert_eq!(from, ["/var/lib/etcd/member", "/data/etcd/member"]);
+}
+
+/// Its unit was restarted more than once before it served, and nobody counts that against it now.
+#[test]
+fn a_learner_that_crashed_at_first_gets_its_vote() {
+    let mut world = World::new(desired(2));
+    world.name_first(1);
+    let plan = plan_for(&world, CONVERGE, "n0");
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+    world.name_first(2);
+    let plan = plan_for(&world, CONVERGE, "n1");
+    let hopeless = |id: &ActionId| id.0.ends_with(".promote").then(|| "it crashed".to_owned());
+    let ended = run_with(&mut world, &plan, &mut |_| 0, usize::MAX, &hopeless);
+    assert!(
+        ended,
+        "its unit says nothing of how long others are healthy"
+    );
+    assert_eq!(world.view().voters().count(), 2);
 }

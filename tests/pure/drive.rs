@@ -54,7 +54,18 @@ pub const CONVERGE: Goal = Goal::Converge {
 pub type Choose<'a> = &'a mut dyn FnMut(usize) -> usize;
 
 /// Runs a plan; stops dead after `budget` operations. Returns whether it came to its end.
-pub fn run(world: &mut World, plan: &Plan, choose: Choose<'_>, mut budget: usize) -> bool {
+pub fn run(world: &mut World, plan: &Plan, choose: Choose<'_>, budget: usize) -> bool {
+    run_with(world, plan, choose, budget, &|_| None)
+}
+
+/// The same, with what is told of the units that actions wait for.
+pub fn run_with(
+    world: &mut World,
+    plan: &Plan,
+    choose: Choose<'_>,
+    mut budget: usize,
+    hopeless: &dyn Fn(&ActionId) -> Option<String>,
+) -> bool {
     let mut scheduler = Scheduler::new(&plan.actions, 32);
     let mut commands = scheduler.on(Event::Started { at: 0 });
     let mut running: Vec<(ActionId, Vec<Operation>)> = Vec::new();
@@ -111,11 +122,12 @@ pub fn run(world: &mut World, plan: &Plan, choose: Choose<'_>, mut budget: usize
             }
         } else {
             let id = looks.remove(choice - running.len());
+            let hopeless = hopeless(&id);
             commands = scheduler.on(Event::Looked {
                 at,
                 id,
                 view: world.view(),
-                hopeless: None,
+                hopeless,
             });
         }
     }

@@ -2,9 +2,10 @@
 
 use quorate::action::{Action, ActionId, ActionKind, Operation, UnitVerb};
 use quorate::apply::script::{EtcdCall, Materials, Step, steps};
+use quorate::observed::etcd::ClusterView;
 use quorate::plan::Plan;
 use quorate::runtime::Profile;
-use quorate::schedule::{Command, Event, Outcome, Scheduler};
+use quorate::schedule::{Command, Event, GATE_DEADLINE_MS, Outcome, Scheduler};
 use secrecy::SecretString;
 
 use crate::drive::{CONVERGE, desired, plan_for, run};
@@ -97,11 +98,15 @@ impl Session {
     }
 
     fn looked(&mut self, world: &World) -> Vec<Command> {
+        self.looked_at(world.view())
+    }
+
+    fn looked_at(&mut self, view: ClusterView) -> Vec<Command> {
         self.at += 1;
         self.scheduler.on(Event::Looked {
             at: self.at,
             id: self.id(),
-            view: world.view(),
+            view,
             hopeless: None,
         })
     }
@@ -143,6 +148,41 @@ fn operations_that_fail_are_taken_back_if_the_cluster_can_spare_the_member() {
         panic!("{:?}", session.outcome())
     };
     assert!(why.contains("left as it is"), "{why}");
+}
+
+/// An undo stops the member: one look that misses it is not enough to say that it is down.
+#[test]
+fn a_gate_that_fails_is_looked_at_again_before_anything_is_taken_back() {
+    let (mut world, plan) = changed(another_setting);
+    let mut session = Session::new(&world, &plan);
+    let id = session.id();
+    session.ran(Ok(()));
+    world.kill(&session.restarting.node.clone().expect("a node"));
+    session.at += GATE_DEADLINE_MS;
+    let again = [Command::Look(id.clone(), 100)];
+    assert_eq!(session.looked(&world), again);
+    session.at += 10_000;
+    assert_eq!(session.looked(&world), [Command::Undo(id)]);
+}
+
+#[test]
+fn a_member_that_catches_up_has_its_time() {
+    let (world, plan) = changed(another_setting);
+    let mut session = Session::new(&world, &plan);
+    session.ran(Ok(()));
+    let mut view = world.view();
+    let here = session.restarting.node.clone();
+    for (node, status) in view.statuses.values_mut() {
+        status.raft_index += 50_000;
+        if Some(&*node) != here.as_ref() {
+            status.raft_applied_index += 50_000;
+        }
+    }
+    session.at += 3 * GATE_DEADLINE_MS;
+    let again = Command::Look(session.id(), 100);
+    assert_eq!(session.looked_at(view).last(), Some(&again));
+    session.looked(&world);
+    assert_eq!(session.outcome(), Outcome::Done);
 }
 
 /// Nothing was stopped, so that nothing is stopped to take it back.

@@ -156,7 +156,6 @@ pub fn answering(number: u64) -> HostFacts {
         etcd: EtcdState::Answered(Box::new(EtcdAnswer {
             status,
             members: Some(members()),
-            alarms: Some(vec![]),
         })),
         ..blank()
     }

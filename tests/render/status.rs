@@ -2,7 +2,7 @@
 
 use quorate::etcd::id::MemberId;
 use quorate::observed::certificate::{FoundCertificate, parse_certificate};
-use quorate::observed::etcd::{Alarm, Member};
+use quorate::observed::etcd::Member;
 use quorate::observed::host::{FileFact, FileStat};
 use quorate::observed::{EtcdState, HostFacts, HostState, HostUnknown, Observed};
 use quorate::render::json::document;
@@ -39,13 +39,10 @@ fn healthy() {
 
 #[test]
 fn one_is_away_and_one_has_an_alarm() {
-    let alarm = Alarm {
-        member_id: MemberId(0xa102),
-        kind: "NOSPACE".into(),
-    };
+    let alarm = format!("memberID:{} alarm:NOSPACE ", 0xa102);
     let with_alarm = |number| {
         edit(answering(number), |answer| {
-            answer.alarms = Some(vec![alarm.clone()]);
+            answer.status.errors.push(alarm.clone());
             answer.status.db_size = 8 << 30;
             if answer.status.member_id.0 == 0xa102 {
                 answer.status.errors.push("etcdserver: no space".into());

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{FORMAT_VERSION, MemberHealth, MemberRow, Role, StatusReport};
 use crate::desired::model::{Desired, Node};
 use crate::etcd::id::MemberId;
-use crate::observed::etcd::{ClusterView, EtcdState, Member, MemberStatus};
+use crate::observed::etcd::{Alarm, ClusterView, EtcdState, Member, MemberStatus};
 use crate::observed::host::{DataDir, FileFact};
 use crate::observed::{HostFacts, HostState, Observed};
 use crate::render::health::Health;
@@ -256,7 +256,9 @@ fn health(
             if member.is_none() && !view.members.is_empty() {
                 wrong.push("it is not in the membership that the others have".into());
             }
-            for error in &answer.status.errors {
+            // Alarms are told of the members that they are about.
+            let errors = answer.status.errors.iter();
+            for error in errors.filter(|error| Alarm::parse(error).is_none()) {
                 if !wrong.contains(error) {
                     wrong.push(error.clone());
                 }

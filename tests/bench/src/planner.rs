@@ -315,7 +315,6 @@ impl World {
                 },
                 // Every member answers with the whole list; all are alike.
                 members: Some(members.clone()),
-                alarms: Some(vec![]),
             }));
         }
         Ok(observed)

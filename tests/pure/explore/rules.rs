@@ -394,7 +394,7 @@ pub fn converged(search: &Search, world: &World) -> Option<Broken> {
         .iter()
         .map(|node| &node.name)
         .collect();
-    for (name, machine) in world.hosts.iter() {
+    for (name, machine) in &world.hosts {
         if search.gone.contains(name) {
             continue;
         }

@@ -355,7 +355,7 @@ impl Search {
                 steps.push(Step::Etcd(event.clone(), choice));
             }
         }
-        for (name, host) in world.etcd.hosts.iter() {
+        for (name, host) in &world.etcd.hosts {
             if self.gone.contains(name) {
                 continue;
             }

@@ -42,7 +42,6 @@ impl Model {
                 cluster_id: cluster,
                 ..raft.status(member)
             },
-            alarms: list.is_some().then(Vec::new),
             members: list.map(|list| lines(&list, client_url)),
         }))
     }

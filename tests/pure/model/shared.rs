@@ -66,3 +66,14 @@ impl<T: Hash> Hash for Shared<T> {
         hasher.write_u64(*digest);
     }
 }
+
+impl<'a, T> IntoIterator for &'a Shared<T>
+where
+    &'a T: IntoIterator,
+{
+    type Item = <&'a T as IntoIterator>::Item;
+    type IntoIter = <&'a T as IntoIterator>::IntoIter;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.value.into_iter()
+    }
+}

@@ -132,7 +132,7 @@ impl<'a> Site<'a> {
 
     /// The change itself; its time.
     pub fn change(&self, before: &Cluster, change: &Change) -> Result<Duration> {
-        let mut command = if self.is_ours() {
+        let command = if self.is_ours() {
             self.apply(&change.after)?
         } else {
             let mut command = self.script("day-two.sh", before)?;
