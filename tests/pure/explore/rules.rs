@@ -67,9 +67,28 @@ impl Broken {
 }
 
 /// A kind's own name.
-pub fn name_of(kind: &ActionKind) -> String {
-    let text = format!("{kind:?}");
-    text.split('(').next().unwrap_or_default().to_lowercase()
+pub fn name_of(kind: &ActionKind) -> &'static str {
+    match kind {
+        ActionKind::Claim(_) => "claim",
+        ActionKind::Record(_) => "record",
+        ActionKind::Prepare(_) => "prepare",
+        ActionKind::Install(_) => "install",
+        ActionKind::Configure(_) => "configure",
+        ActionKind::Bootstrap(_) => "bootstrap",
+        ActionKind::Form(_) => "form",
+        ActionKind::Snapshot(_) => "snapshot",
+        ActionKind::Add(_) => "add",
+        ActionKind::Join(_) => "join",
+        ActionKind::Promote(_) => "promote",
+        ActionKind::Remove(_) => "remove",
+        ActionKind::Tell(_) => "tell",
+        ActionKind::Enable(_) => "enable",
+        ActionKind::Start(_) => "start",
+        ActionKind::Restart(_) => "restart",
+        ActionKind::Stop(_) => "stop",
+        ActionKind::SetAside(_) => "setaside",
+        ActionKind::Clean(_) => "clean",
+    }
 }
 
 /// The cluster that the world is about, and what is in it.
