@@ -11,7 +11,7 @@ use crate::action::{ActionId, ActionKind, Change};
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::etcd::wal::WalIdentity;
 use crate::observed::etcd::ClusterView;
-use crate::observed::marker::{Generation, Phase};
+use crate::observed::marker::{Generation, Marker, Phase};
 use crate::sabotage::{self, Bug};
 use crate::safety;
 
@@ -81,14 +81,16 @@ pub(super) fn plan(inputs: &mut Inputs<'_>, draft: &mut Draft) {
         return;
     }
     let view = inputs.observed.cluster();
-    if let Some(other) = view.cluster_ids.iter().find(|id| **id != known.cluster_id) {
+    let mut answers = view.statuses.values();
+    if let Some((node, other)) = answers.find(|(_, status)| status.cluster_id != known.cluster_id) {
         draft.block(
-            None,
+            Some(node),
             format!(
-                "a host answers for cluster {other}; this one is {}",
-                known.cluster_id
+                "it answers for cluster {}; this one is {}",
+                other.cluster_id, known.cluster_id
             ),
-            "compare the nodes' addresses with the hosts; no member is touched meanwhile",
+            "stop etcd there if it is of an earlier life of the host, or compare the nodes' addresses with the hosts; no \
+             member is touched meanwhile",
         );
         return;
     }
@@ -257,13 +259,18 @@ fn keep_until_clean(draft: &mut Draft) {
     }
 }
 
+/// The cluster that these hosts are of. A host of another generation is blocked by itself, where the one that most hosts
+/// bear lives.
 fn agree(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Known> {
+    let cluster = &inputs.desired.cluster;
+    let ours = inputs.observed.generation(&cluster.name, &cluster.token);
     let mut found: Option<Known> = None;
+    let mut others: Vec<(&str, &Marker)> = Vec::new();
     for (node, facts) in inputs.observed.known() {
         let Some(marker) = facts.marker.get() else {
             continue;
         };
-        if marker.cluster != inputs.desired.cluster.name {
+        if marker.cluster != cluster.name {
             draft.block(
                 Some(node),
                 format!("the host belongs to cluster {}", marker.cluster),
@@ -274,7 +281,9 @@ fn agree(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Known> {
         let Some(cluster_id) = marker.cluster_id else {
             continue;
         };
+        let is_other = ours.is_some_and(|ours| ours.nonce != marker.generation.nonce);
         match &found {
+            _ if is_other => others.push((node, marker)),
             None => {
                 found = Some(Known {
                     generation: marker.generation.clone(),
@@ -282,18 +291,32 @@ fn agree(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Known> {
                 });
             }
             Some(known) if known.cluster_id == cluster_id => {}
-            Some(known) => {
-                draft.block(
-                    Some(node),
-                    format!(
-                        "the host bears another generation of this cluster ({cluster_id}, others {})",
-                        known.cluster_id
-                    ),
-                    "finish an interrupted destroy with `quorate destroy`, then apply",
-                );
-                return None;
-            }
+            Some(_) => others.push((node, marker)),
         }
+    }
+    let answers = inputs.observed.cluster().cluster_ids;
+    let lives = |known: &Known| answers.contains(&known.cluster_id);
+    let is_told = |(_, other): &(&str, &Marker)| {
+        ours.is_some_and(|ours| ours.nonce != other.generation.nonce)
+    };
+    if found.as_ref().is_some_and(lives) && others.iter().all(is_told) {
+        // Their own seats say what is wrong with the others.
+        return found;
+    }
+    for (node, marker) in &others {
+        draft.block(
+            Some(node),
+            format!(
+                "the host bears another generation of {} than others, bootstrapped with token {}, and nobody answers who \
+                 could say which of them lives",
+                marker.cluster, marker.generation.token
+            ),
+            "start the members of the one that is to live, or take the nodes of all others out of the cluster file; \
+             `quorate destroy` with this file would take what most hosts bear",
+        );
+    }
+    if !others.is_empty() {
+        return None;
     }
     if found.is_none() && draft.blocked.is_empty() {
         draft.block(

@@ -166,12 +166,14 @@ fn authority_is_here(inputs: &Inputs<'_>, draft: &mut Draft) {
     use crate::observed::host::FileFact;
     if let Some(authority) = &inputs.observed.operator.authority {
         // Another authority is a rotation, in phases of its own (Q15): never a side effect of a wrong directory.
+        let cluster = &inputs.desired.cluster;
+        let ours = inputs.observed.generation(&cluster.name, &cluster.token);
         for (node, facts) in inputs.observed.known() {
-            let Some(trusted) = facts
+            let marker = facts
                 .marker
                 .get()
-                .and_then(|marker| marker.authority.as_ref())
-            else {
+                .filter(|marker| ours.is_none_or(|ours| ours.nonce == marker.generation.nonce));
+            let Some(trusted) = marker.and_then(|marker| marker.authority.as_ref()) else {
                 continue;
             };
             if *trusted != authority.current.fingerprint_sha256 {

@@ -157,21 +157,25 @@ impl Seating<'_> {
     /// A marker of another cluster: its host is not taken (Q8).
     fn another_cluster(&self, draft: &mut Draft, marker: &Marker) -> Option<Seat> {
         let ours = &self.host.desired.cluster.name;
-        let reason = if marker.cluster != *ours {
-            format!("the host belongs to cluster {}", marker.cluster)
+        let (reason, remedy) = if marker.cluster != *ours {
+            (
+                format!("the host belongs to cluster {}", marker.cluster),
+                "finish an interrupted destroy of that cluster with its own file, or give the node another host",
+            )
         } else if marker.generation.nonce != self.known.generation.nonce {
-            format!(
-                "the host belongs to another generation of {ours}, bootstrapped with token {}",
-                marker.generation.token
+            (
+                format!(
+                    "the host belongs to another generation of {ours}, bootstrapped with token {}",
+                    marker.generation.token
+                ),
+                // With any file that names more, a destroy takes the cluster that lives.
+                "take what is left there away by `quorate destroy` with a cluster file that names this node alone (and \
+                 that token), or give the node another host",
             )
         } else {
             return None;
         };
-        Some(self.block(
-            draft,
-            reason,
-            "finish an interrupted destroy of that cluster with its own file, or give the node another host",
-        ))
+        Some(self.block(draft, reason, remedy))
     }
 
     fn copied(&self, draft: &mut Draft, member: &Member, other: &str) -> Seat {

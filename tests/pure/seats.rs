@@ -48,7 +48,7 @@ fn member(id: u64, name: &str, url: &str, is_learner: bool) -> Member {
     }
 }
 
-fn plan_with(file: &Desired, observed: &Observed) -> Plan {
+pub fn plan_with(file: &Desired, observed: &Observed) -> Plan {
     let intent = Intent {
         goal: CONVERGE,
         nonce: "n1".into(),

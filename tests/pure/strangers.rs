@@ -1,12 +1,16 @@
 //! Hosts that only markers know: which of them are still this cluster's.
 
 use quorate::action::ActionKind;
+use quorate::etcd::id::{ClusterId, MemberId};
+use quorate::etcd::wal::WalIdentity;
+use quorate::observed::etcd::EtcdState;
 use quorate::observed::host::DataDir;
 use quorate::observed::marker::{MarkerState, SshAddress};
 use quorate::observed::{HostFacts, HostState, Observed};
 
-use crate::comings::{living, plan_of, reasons, unreachable};
+use crate::comings::{ids, living, plan_of, reasons, unreachable};
 use crate::crashes::{CONVERGE, desired};
+use crate::seats::plan_with;
 use crate::world::World;
 
 /// Hosts are of one boot each.
@@ -128,4 +132,68 @@ fn it_is_not_forgotten_before_its_member_is_gone() {
             assert!(record.marker.addresses.contains_key("etcd-5"));
         }
     }
+}
+
+/// What is left on etcd-4 of an earlier cluster of the same name, which was destroyed while that host was off.
+fn stale(observed: &Observed) -> HostState {
+    let mut facts = known(observed, "etcd-3");
+    let mut marker = facts.marker.get().expect("a marker").clone();
+    marker.node = "etcd-4".into();
+    marker.generation.nonce = "earlier".into();
+    marker.generation.token = "demo-earlier".into();
+    marker.cluster_id = Some(ClusterId(7));
+    marker.member_id = Some(MemberId(8));
+    facts.marker = MarkerState::Present(Box::new(marker));
+    facts.data = DataDir::Wal(WalIdentity {
+        cluster_id: ClusterId(7),
+        member_id: MemberId(8),
+    });
+    facts.etcd = EtcdState::Silent;
+    facts.unit.active = "inactive".into();
+    HostState::Known(Box::new(facts))
+}
+
+/// A destroy would take the cluster that most hosts bear, which is the one that lives.
+#[test]
+fn a_host_of_an_earlier_generation_stands_in_nobodys_way() {
+    let living = booted(living());
+    for name in ["etcd-4", "etcd-0"] {
+        let mut observed = living.clone();
+        observed.hosts.insert(name.into(), stale(&living));
+        if let Some(HostState::Known(facts)) = observed.hosts.get_mut("etcd-2") {
+            facts.etcd = EtcdState::Silent;
+            facts.unit.active = "inactive".into();
+        }
+        let mut file = desired(4);
+        file.nodes[3].name = name.into();
+        let plan = plan_with(&file, &observed);
+        assert!(
+            ids(&plan).contains(&"node.etcd-2.start"),
+            "{}",
+            reasons(&plan)
+        );
+        let blocked: Vec<_> = plan.blocked.iter().collect();
+        assert_eq!(blocked.len(), 1, "{blocked:?}");
+        assert_eq!(blocked[0].node.as_deref(), Some(name));
+        assert!(
+            blocked[0].remedy.contains("names this node alone"),
+            "{blocked:?}"
+        );
+    }
+    // Where nobody answers, the most hosts may as well bear the one that is no more.
+    let mut observed = living.clone();
+    observed.hosts.insert("etcd-4".into(), stale(&living));
+    for state in observed.hosts.values_mut() {
+        if let HostState::Known(facts) = state {
+            facts.etcd = EtcdState::Silent;
+            facts.unit.active = "inactive".into();
+        }
+    }
+    let plan = plan_with(&desired(4), &observed);
+    assert!(plan.is_empty(), "{:?}", ids(&plan));
+    assert!(
+        reasons(&plan).contains("which of them lives"),
+        "{}",
+        reasons(&plan)
+    );
 }
