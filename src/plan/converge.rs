@@ -205,7 +205,7 @@ fn attempt(
     let stay = leavers
         .iter()
         .filter(|member| !changes.removals.contains_key(*member));
-    let settled = leaving.settled(draft, view, stay.count());
+    let settled = leaving.settled(draft, view, stay.count(), &roster.seats);
     keep_until_clean(draft);
     settled
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::membership::Seat;
 use super::{Draft, Inputs, destroy};
 use crate::action::{ActionId, ActionKind};
 use crate::etcd::id::MemberId;
@@ -73,7 +74,13 @@ impl Leaving {
 
     /// Those that need not be known any more once the plan is done: hosts that it cleans, and hosts that are gone once
     /// none of the members that should leave stays: nobody can tell whose it is then.
-    pub fn settled(&self, draft: &mut Draft, view: &ClusterView, stay: usize) -> BTreeSet<String> {
+    pub fn settled(
+        &self,
+        draft: &mut Draft,
+        view: &ClusterView,
+        stay: usize,
+        seats: &BTreeMap<String, Seat>,
+    ) -> BTreeSet<String> {
         let mut settled: BTreeSet<String> = draft
             .actions
             .iter()
@@ -84,7 +91,12 @@ impl Leaving {
             return settled;
         }
         settled.extend(self.others.iter().cloned());
-        for (name, why) in &self.gone {
+        // The member of a node that is blocked may still be on the host that the node was on.
+        let may_be_held = |name: &str| {
+            let node = name.split_once('@').map(|(node, _)| node);
+            node.is_some_and(|node| seats.get(node) == Some(&Seat::Blocked))
+        };
+        for (name, why) in self.gone.iter().filter(|(name, _)| !may_be_held(name)) {
             draft.warnings.push(format!(
                 "{name}: its host cannot be looked at ({why}) and is not cleaned. Should it come back, its member ends \
                  by itself; take etcd and /etc/quorate off it by hand"

@@ -197,3 +197,32 @@ fn a_marker_is_only_removed_where_the_data_tells_as_much() {
         assert!(remedies.starts_with(remedy), "{is_there} {remedies}");
     }
 }
+
+/// Once nobody names the host that it was on, nobody looks there any more.
+#[test]
+fn the_former_host_of_a_node_that_is_blocked_is_not_forgotten() {
+    let mut file = desired(3);
+    file.nodes[0].ip = "10.0.0.11".parse().expect("an address");
+    file.nodes[0].ssh.host = "10.0.0.11".into();
+    for is_up in [true, false] {
+        let mut observed = living();
+        observed.hosts.insert("etcd-1".into(), blank("etcd-1"));
+        if !is_up {
+            unreachable(&mut observed, "etcd-1");
+        }
+        unreachable(&mut observed, "etcd-1@10.0.0.1");
+        let plan = plan_with(&file, &observed);
+        let blocked = remedies(&plan, "etcd-1");
+        assert!(blocked.contains("reachable"), "{blocked}");
+        let mut records = 0;
+        for action in &plan.actions {
+            if let ActionKind::Record(record) = &action.kind {
+                let addresses = &record.marker.addresses;
+                assert!(addresses.contains_key("etcd-1@10.0.0.1"), "{is_up}");
+                records += 1;
+            }
+        }
+        assert_eq!(records, 2, "{:?}", ids(&plan));
+        assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+    }
+}
