@@ -51,19 +51,20 @@ impl<'a> Listing<'a> {
         by_url.or_else(|| self.by_name.get(node)).copied()
     }
 
-    /// Another node than this one that the member belongs to, or whose host holds its data as well: a disk or a virtual
-    /// machine that was copied.
-    pub fn also_of(&self, here: &str, member: &Member) -> Option<&'a str> {
+    /// The node of the file that a member belongs to: by peer URL, else by name.
+    pub fn owner_of(&self, member: &Member) -> Option<&'a str> {
         let mut urls = member.peer_urls.iter();
         let owner = urls.find_map(|url| self.nodes.get(url).copied());
-        let owner = owner.or_else(|| {
+        owner.or_else(|| {
             let mut nodes = self.nodes.values().copied();
             nodes.find(|node| *node == member.name)
-        });
+        })
+    }
+
+    /// Another host than this one that holds a member's data: a disk or a virtual machine that was copied.
+    pub fn also_on(&self, here: &str, member: &Member) -> Option<&'a str> {
         let mut holders = self.holders.get(&member.id).into_iter().flatten().copied();
-        owner
-            .filter(|node| *node != here)
-            .or_else(|| holders.find(|node| *node != here))
+        holders.find(|node| *node != here)
     }
 
     /// Another node than this one that bears the member's name, or whose host holds its data: its address alone gives
@@ -71,7 +72,9 @@ impl<'a> Listing<'a> {
     pub fn claimed_by_another(&self, here: &str, member: &Member) -> Option<&'a str> {
         let mut nodes = self.nodes.values().copied();
         let namesake = nodes.find(|node| *node == member.name && *node != here);
-        namesake.or_else(|| self.also_of(here, member))
+        let owner = || self.owner_of(member).filter(|node| *node != here);
+        let holder = || self.also_on(here, member);
+        namesake.or_else(owner).or_else(holder)
     }
 }
 

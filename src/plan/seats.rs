@@ -178,24 +178,57 @@ impl Seating<'_> {
         Some(self.block(draft, reason, remedy))
     }
 
-    fn copied(&self, draft: &mut Draft, member: &Member, other: &str) -> Seat {
-        self.block(
-            draft,
-            format!(
-                "{} or its marker is that of member {}, which is {other}'s: it was copied, or two nodes change places",
-                self.host.layout.data_dir, member.id
-            ),
-            "two members with one identity ruin the cluster: stop etcd on the copy and remove its data and \
-             /etc/quorate; let one node change its address at a time",
-        )
+    /// Blocks where the member belongs to another node, or its data is on another host as well.
+    fn copied(&self, draft: &mut Draft, member: &Member) -> Option<Seat> {
+        let here = self.host.node.name.as_str();
+        let owner = self.listing.owner_of(member);
+        let is_here = matches!(&self.host.facts.data, DataDir::Wal(wal) if wal.member_id == member.id)
+            && !self.lacks_the_rest();
+        let data_dir = &self.host.layout.data_dir;
+        let id = member.id;
+        let (reason, remedy) = if let Some(other) = owner.filter(|node| *node != here) {
+            (
+                format!(
+                    "{data_dir} or its marker is that of member {id}, which is {other}'s: it was copied, or two nodes \
+                     change places"
+                ),
+                "two members with one identity ruin the cluster: stop etcd on the copy and remove its data and \
+                 /etc/quorate; let one node change its address at a time"
+                    .to_owned(),
+            )
+        } else {
+            let other = self.listing.also_on(here, member)?;
+            match (is_here, owner) {
+                (true, Some(_)) => (
+                    format!("the data of its member {id} is on {other}'s host as well: it was copied"),
+                    format!(
+                        "two members with one identity ruin the cluster: stop etcd on {other} and remove the data and \
+                         /etc/quorate there, not here"
+                    ),
+                ),
+                (true, None) => (
+                    format!("the data of its member {id} is on {other}'s host as well: one of them was copied"),
+                    "two members with one identity ruin the cluster: stop etcd on the copy and remove its data and \
+                     /etc/quorate"
+                        .to_owned(),
+                ),
+                (false, _) => (
+                    format!("the data of its member {id} is not here, but on {other}'s host"),
+                    "put the disk back where it belongs; where that is a copy, stop etcd on it and remove its data and \
+                     /etc/quorate"
+                        .to_owned(),
+                ),
+            }
+        };
+        Some(self.block(draft, reason, &remedy))
     }
 
     fn with_data(&self, draft: &mut Draft, member: MemberId) -> Seat {
         let Some(listed) = self.view.member(member) else {
             return Seat::Member(member);
         };
-        if let Some(other) = self.listing.also_of(&self.host.node.name, listed) {
-            return self.copied(draft, listed, other);
+        if let Some(seat) = self.copied(draft, listed) {
+            return seat;
         }
         if self.replace {
             return Seat::Vacant {
@@ -260,12 +293,9 @@ impl Seating<'_> {
         let Some(listed) = self.view.member(member) else {
             return self.vacant(draft, by_url, waiting);
         };
-        match self.listing.also_of(&self.host.node.name, listed) {
-            Some(other) => self.copied(draft, listed, other),
-            None => Seat::Vacant {
-                failed: Some(member),
-            },
-        }
+        self.copied(draft, listed).unwrap_or(Seat::Vacant {
+            failed: Some(member),
+        })
     }
 
     fn without_data(

@@ -545,8 +545,21 @@ fn a_copied_host_is_no_member_that_moves() {
             &intent,
             time::OffsetDateTime::UNIX_EPOCH,
         );
-        let reasons = format!("{:?}", plan.blocked);
-        assert!(reasons.contains("it was copied"), "{reasons}");
+        let of_node = |node: &str| {
+            let mut blocked = plan.blocked.iter();
+            let found = blocked.find(|blocked| blocked.node.as_deref() == Some(node));
+            found.unwrap_or_else(|| panic!("{node} in {:?}", plan.blocked))
+        };
+        let (original, copy) = (of_node("etcd-1"), of_node("etcd-4"));
+        assert!(copy.reason.contains("which is etcd-1's"), "{copy:?}");
+        assert!(
+            original.reason.contains("on etcd-4's host as well"),
+            "{original:?}"
+        );
+        assert!(
+            original.remedy.contains("stop etcd on etcd-4"),
+            "{original:?}"
+        );
         assert!(
             plan.actions
                 .iter()
