@@ -29,8 +29,10 @@ use crate::safety;
 pub(super) struct First {
     /// Dead ones that are started.
     pub starting: Vec<MemberId>,
-    /// Restarts of members that are dead or half-way to another address.
+    /// Restarts of members that are dead, unwell or half-way to another address.
     pub mending: BTreeSet<MemberId>,
+    /// Those of them that run, and are no healthy voters.
+    pub unwell: BTreeSet<MemberId>,
 }
 
 impl First {
@@ -242,8 +244,16 @@ pub(super) fn converge(
     } else if restarting {
         let half_way = moves::is_half_way(cluster.view, host, wal.member_id)
             || readdress.as_ref().is_some_and(Readdress::is_known);
-        if !up || (half_way && !sabotage::on(Bug::HalfWayAddressWaits)) {
+        let mut voters = cluster.view.voters();
+        let is_voter = voters.any(|voter| voter.id == wal.member_id);
+        // What changes its address as well is no mere mending.
+        let is_unwell =
+            is_voter && readdress.is_none() && cluster.diagnosis.unhealthy(wal.member_id).is_some();
+        if !up || is_unwell || (half_way && !sabotage::on(Bug::HalfWayAddressWaits)) {
             first.mending.insert(wal.member_id);
+        }
+        if up && is_unwell {
+            first.unwell.insert(wal.member_id);
         }
         let mut changes: Vec<Change> = readdress.iter().filter_map(peer_urls).collect();
         changes.extend(

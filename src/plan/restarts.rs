@@ -193,7 +193,7 @@ impl First {
             matches!(action.kind, ActionKind::Start(_))
         })
         .collect();
-        let mut refused = Vec::new();
+        let (mut refused, mut waiting) = (Vec::new(), Vec::new());
         for action in draft.actions.iter_mut().filter(|action| self.mends(action)) {
             let is_free = action.kind.as_kind().precondition() == Precondition::None;
             // What is down itself may be what the others need for a quorum.
@@ -208,7 +208,10 @@ impl First {
             };
             let (member, allowed) = (restart.member, restart.allow_downtime);
             let verdict = safety::may_stop(view, member, &self.starting, allowed);
-            if let Some(why) = judged(action, verdict) {
+            if verdict.is_err() && self.unwell.contains(&member) {
+                // It has its turn with all others.
+                waiting.push(member);
+            } else if let Some(why) = judged(action, verdict) {
                 refused.push((member, why));
             }
         }
@@ -216,6 +219,22 @@ impl First {
             // It stays away, and nobody may count on it.
             self.mending.remove(&member);
             refuse(draft, vec![Some(why)], &BTreeSet::new());
+        }
+        for member in waiting {
+            self.mending.remove(&member);
+            self.unwell.remove(&member);
+        }
+        // One that nobody may be able to dial looks healthy over the links of the others, until too many go.
+        let is_unwell = |action: &Action| {
+            restart_of(action).is_some_and(|restart| self.unwell.contains(&restart.member))
+        };
+        let before: BTreeSet<ActionId> = ids(&draft.actions, |action| {
+            let is_down = restart_of(action).is_some_and(|restart| restart.is_down);
+            self.mends(action) && !is_unwell(action) && !is_down
+        })
+        .collect();
+        for action in draft.actions.iter_mut().filter(|action| is_unwell(action)) {
+            action.needs.extend(before.iter().cloned());
         }
         let mended = ids(&draft.actions, |action| self.mends(action));
         starts.iter().cloned().chain(mended).collect()

@@ -679,3 +679,37 @@ fn a_bootstrap_takes_no_host_of_another_cluster() {
         plan.blocked
     );
 }
+
+/// A restart that mends a voter and a node that joins, or leaves, do not wait for each other.
+#[test]
+fn a_member_whose_restart_mends_it_comes_before_the_membership() {
+    use quorate::observed::etcd::EtcdState;
+    for nodes in [2, 4] {
+        let mut world = World::new(desired(4));
+        world.name_first(3);
+        let plan = plan_for(&world, CONVERGE, "n0");
+        assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+        world.name_first(nodes);
+        let mut observed = world.observe();
+        let Some(HostState::Known(facts)) = observed.hosts.get_mut("etcd-2") else {
+            panic!("known")
+        };
+        facts.etcd = EtcdState::Unknown("it does not answer".into());
+        let environment = facts.unit.environment.as_mut().expect("a process");
+        let local = "http://127.0.0.1:2379".to_owned();
+        environment.insert("ETCD_LISTEN_CLIENT_URLS".into(), local);
+        let unit = facts.unit.started_at.as_mut().expect("a process");
+        *unit = 0;
+        let intent = quorate::plan::Intent {
+            goal: CONVERGE,
+            nonce: "n1".into(),
+        };
+        let now = time::OffsetDateTime::UNIX_EPOCH;
+        let plan = quorate::plan::plan(world.desired(), &observed, &intent, now);
+        assert!(plan.blocked.is_empty(), "{:?}", plan.blocked);
+        let at = |id: &str| plan.actions.iter().position(|action| action.id.0 == id);
+        let step = ["node.etcd-4.add", "node.etcd-3.remove"];
+        let step = step.iter().find_map(|id| at(id)).expect("a step");
+        assert!(at("node.etcd-2.restart").expect("a restart") < step);
+    }
+}
