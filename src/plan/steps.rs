@@ -146,6 +146,14 @@ impl Steps<'_> {
                 _ => None,
             })
             .collect();
+        let is_learner = |seat: &Seat| matches!(seat, Seat::Learner { .. });
+        if !failed.is_empty()
+            || !roster.leavers.is_empty()
+            || !joinings.is_empty()
+            || roster.seats.values().any(is_learner)
+        {
+            self.has_quorum()?;
+        }
         self.not_too_many(roster, &failed, joinings.len())?;
         let (learners, voters): (Vec<&Leaver>, Vec<&Leaver>) =
             roster.leavers.iter().partition(|leaver| leaver.learner);
@@ -257,18 +265,25 @@ impl Steps<'_> {
         id
     }
 
+    /// Without one nothing is changed, whatever is to be.
+    fn has_quorum(&self) -> Result<(), Stop> {
+        let (voters, healthy) = (self.forecast.voters(), self.forecast.healthy());
+        if healthy >= quorum(voters) {
+            return Ok(());
+        }
+        Err(Stop(
+            format!(
+                "{healthy} of {voters} voters answer healthy here, {} are needed to change the membership",
+                quorum(voters)
+            ),
+            "bring members back that have their data, and hosts that cannot be asked; nothing is given up meanwhile",
+        ))
+    }
+
     fn remove(&mut self, leaver: &Leaver, because: &str) -> Result<(), Stop> {
+        self.has_quorum()?;
         let forecast = &self.forecast;
         let (voters, healthy) = (forecast.voters(), forecast.healthy());
-        if healthy < quorum(voters) {
-            return Err(Stop(
-                format!(
-                    "{healthy} of {voters} voters answer healthy here, {} are needed to change the membership",
-                    quorum(voters)
-                ),
-                "bring members back that have their data, and hosts that cannot be asked; nothing is given up meanwhile",
-            ));
-        }
         let lives = forecast.healthy.contains(&leaver.member);
         let margin = if leaver.learner {
             forecast.margin(healthy, quorum(voters))

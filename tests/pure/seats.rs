@@ -226,3 +226,19 @@ fn the_former_host_of_a_node_that_is_blocked_is_not_forgotten() {
         assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
     }
 }
+
+/// Nobody edited anything: what stands in the way is the quorum, and no edit brings it back.
+#[test]
+fn two_of_three_rebuilt_hosts_are_no_edit() {
+    let mut observed = living();
+    for node in ["etcd-2", "etcd-3"] {
+        observed.hosts.insert(node.into(), blank(node));
+    }
+    let plan = plan_of(&[1, 2, 3], &observed, CONVERGE);
+    let reasons = reasons(&plan);
+    assert!(!reasons.contains("in one edit"), "{reasons}");
+    assert!(
+        reasons.contains("1 of 3 voters answer healthy here"),
+        "{reasons}"
+    );
+}
