@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::membership::Seat;
-use super::{Draft, Inputs, destroy};
+use super::{Draft, Inputs, destroy, markers};
 use crate::action::{ActionId, ActionKind};
 use crate::etcd::id::MemberId;
 use crate::observed::HostState;
@@ -20,6 +20,8 @@ pub(super) struct Leaving {
     pub gone: BTreeMap<String, String>,
     /// Names of hosts that are none of this cluster's any more.
     pub others: BTreeSet<String>,
+    /// Names of hosts that bear something of a member, and nothing says what of it is ours.
+    pub unmarked: BTreeSet<String>,
 }
 
 /// Finds them.
@@ -28,6 +30,7 @@ pub(super) fn leaving(inputs: &Inputs<'_>, view: &ClusterView, generation: &Gene
         hosts: BTreeMap::new(),
         gone: BTreeMap::new(),
         others: inputs.observed.others.clone(),
+        unmarked: BTreeSet::new(),
     };
     let named: BTreeSet<&String> = inputs.desired.nodes.iter().map(|node| &node.name).collect();
     for (name, state) in &inputs.observed.hosts {
@@ -38,6 +41,11 @@ pub(super) fn leaving(inputs: &Inputs<'_>, view: &ClusterView, generation: &Gene
             HostState::Unknown(unknown) => {
                 let why = unknown.detail().to_owned();
                 leaving.gone.insert(name.clone(), why);
+            }
+            HostState::Known(facts)
+                if facts.marker.get().is_none() && !markers::is_clean(facts) =>
+            {
+                leaving.unmarked.insert(name.clone());
             }
             HostState::Known(facts) => {
                 let Some(marker) = facts.marker.get().filter(|marker| {
@@ -116,6 +124,23 @@ impl Leaving {
         removals: &BTreeMap<MemberId, ActionId>,
         readable: Option<&BTreeSet<ActionId>>,
     ) {
+        for name in &self.unmarked {
+            let facts = inputs.observed.facts(name);
+            let why = facts.and_then(|facts| facts.marker.unreadable());
+            draft.block(
+                Some(name),
+                match why {
+                    Some(why) => format!(
+                        "the cluster file does not name it any more, and its marker cannot be read: {why}"
+                    ),
+                    None => "the cluster file does not name it any more, and it has no marker, which would say what on it \
+                             is ours"
+                        .to_owned(),
+                },
+                "its member leaves all the same; clean the host by hand then: take away etcd, its unit and /etc/quorate, and \
+                 move its data",
+            );
+        }
         for (name, member) in &self.hosts {
             let needs = match member.and_then(|id| removals.get(&id)) {
                 Some(removal) => BTreeSet::from([removal.clone()]),

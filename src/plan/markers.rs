@@ -7,7 +7,7 @@ use super::host::Host;
 use super::software::package_names;
 use crate::desired::model::{Desired, Install};
 use crate::etcd::id::{ClusterId, MemberId};
-use crate::observed::host::FileFact;
+use crate::observed::host::{DataDir, FileFact, HostFacts};
 use crate::observed::marker::{Generation, Marker, MarkerState, OwnedFile, SshAddress, VERSION};
 use crate::observed::{Observed, Table, former};
 use crate::runtime;
@@ -139,10 +139,7 @@ fn keep(
     let hosts: BTreeSet<_> = file.values().map(SshAddress::place).collect();
     let mut addresses = (**file).clone();
     for (name, address) in beside(file, old) {
-        let is_clean = observed
-            .facts(&name)
-            .is_some_and(|facts| matches!(facts.marker, MarkerState::Absent));
-        if !is_clean
+        if !observed.facts(&name).is_some_and(is_clean)
             && !leaving.contains(&name)
             && !observed.aliases.contains(&name)
             && !hosts.contains(&address.place())
@@ -151,6 +148,12 @@ fn keep(
         }
     }
     addresses.into()
+}
+
+/// Whether a host bears nothing of a member: one that has lost its marker alone is still known by its address.
+pub(super) fn is_clean(facts: &HostFacts) -> bool {
+    matches!(facts.marker, MarkerState::Absent)
+        && matches!(facts.data, DataDir::Empty | DataDir::NoWal)
 }
 
 /// Rows of an older table that a newer one does not have: a node that has moved has its former host there.

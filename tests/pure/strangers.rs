@@ -197,3 +197,33 @@ fn a_host_of_an_earlier_generation_stands_in_nobodys_way() {
         reasons(&plan)
     );
 }
+
+/// Its member is known by its address alone then.
+#[test]
+fn a_host_that_lost_its_marker_is_not_forgotten_before_its_member_has_left() {
+    let torn = MarkerState::Unreadable("it is torn".into());
+    for marker in [MarkerState::Absent, torn] {
+        for is_well in [true, false] {
+            let mut observed = booted(living());
+            if let Some(HostState::Known(facts)) = observed.hosts.get_mut("etcd-3") {
+                facts.marker = marker.clone();
+            }
+            if !is_well {
+                unreachable(&mut observed, "etcd-2");
+            }
+            let plan = plan_of(&[1, 2], &observed, CONVERGE);
+            let removed = ids(&plan).contains(&"node.etcd-3.remove");
+            assert_eq!(removed, is_well, "{}", reasons(&plan));
+            for action in &plan.actions {
+                if let ActionKind::Record(record) = &action.kind {
+                    assert!(record.marker.addresses.contains_key("etcd-3"));
+                }
+            }
+            let told = plan.blocked.iter().any(|blocked| {
+                blocked.node.as_deref() == Some("etcd-3")
+                    && blocked.reason.contains("does not name it")
+            });
+            assert!(told, "{}", reasons(&plan));
+        }
+    }
+}
