@@ -163,6 +163,21 @@ impl Leaving {
             let Some(marker) = facts.marker.get() else {
                 continue;
             };
+            let stays = |id: &MemberId| Some(*id) != *member && view.member(*id).is_some();
+            if let DataDir::Wal(wal) = &facts.data
+                && stays(&wal.member_id)
+            {
+                draft.block(
+                    Some(name),
+                    format!(
+                        "the cluster file does not name it any more, and it holds the data of member {}, which is \
+                         another one",
+                        wal.member_id
+                    ),
+                    "put that disk back into the host that it belongs to, and plan again",
+                );
+                continue;
+            }
             if member.is_none() && facts.data != DataDir::Empty {
                 draft.block(
                     Some(name),

@@ -242,3 +242,31 @@ fn two_of_three_rebuilt_hosts_are_no_edit() {
         "{reasons}"
     );
 }
+
+/// Another member's disk may be in a host that leaves (Q7).
+#[test]
+fn data_of_a_member_that_stays_is_not_set_aside_with_a_host_that_leaves() {
+    let mut world = World::new(desired(5));
+    let plan = crate::crashes::plan_for(&world, CONVERGE, "n0");
+    assert!(crate::crashes::run(
+        &mut world,
+        &plan,
+        &mut |_| 0,
+        usize::MAX
+    ));
+    let mut observed = world.observe();
+    let data = facts(&mut observed, "etcd-1").data.clone();
+    unreachable(&mut observed, "etcd-1");
+    let host = facts(&mut observed, "etcd-2");
+    host.data = data;
+    host.etcd = EtcdState::Silent;
+    let plan = plan_of(&[1, 3, 4, 5], &observed, CONVERGE);
+    assert_eq!(removes(&plan).len(), 1, "{}", reasons(&plan));
+    let touches = |id: &&str| id.starts_with("node.etcd-2.") && !id.ends_with(".remove");
+    assert!(!ids(&plan).iter().any(touches), "{:?}", ids(&plan));
+    assert!(
+        reasons(&plan).contains("which is another one"),
+        "{}",
+        reasons(&plan)
+    );
+}
