@@ -98,7 +98,17 @@ pub(super) fn converge(
         draft.blocked.extend(blocked);
         return false;
     }
+    if let Some(blocked) = runs_astray(host, wal.member_id) {
+        draft.blocked.push(blocked);
+        return false;
+    }
     if unlearnt::waits(draft, host, cluster, wal.member_id, first) {
+        return false;
+    }
+    // A process of other means may be its own, with its data in use.
+    let taken = host.taken_ports();
+    if !host.facts.unit.is_up() && !taken.is_empty() {
+        draft.blocked.extend(taken);
         return false;
     }
     let mut reasons = restart_reasons(host, &differences, &mut draft.warnings);
@@ -325,6 +335,23 @@ pub(super) fn converge(
     let needs = before.clone();
     add.action("record", kind, needs, vec![]);
     true
+}
+
+/// A member that answers though its unit is not up: it only looks as if it were down, and its data is in use.
+fn runs_astray(host: &Host<'_>, member: MemberId) -> Option<Blocked> {
+    let unit = &host.facts.unit;
+    let EtcdState::Answered(answer) = &host.facts.etcd else {
+        return None;
+    };
+    (!unit.is_up() && answer.status.member_id == member).then(|| {
+        host.blocked(
+            format!(
+                "member {member} answers, though {} is {}: it was started by other means",
+                host.layout.unit, unit.active
+            ),
+            "stop that process and plan again: its unit starts it then",
+        )
+    })
 }
 
 /// Paths that a run which was cut off has switched, and no process has been started with since.

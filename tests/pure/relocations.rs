@@ -391,3 +391,44 @@ fn an_old_copy_is_no_member() {
     assert!(from.clone().any(|from| from == "/srv/etcd/member"));
     assert!(from.clone().any(|from| from == "/wal/wal"));
 }
+
+/// A unit that is not up does not say that the data is not in use.
+#[test]
+fn a_member_that_runs_without_its_unit_is_not_moved() {
+    use quorate::observed::HostState;
+    use quorate::observed::etcd::EtcdState;
+    use quorate::observed::host::Listener;
+    let mut file = crate::crashes::desired(3);
+    file.nodes[1].data_dir = "/data/etcd".into();
+    for answers in [true, false] {
+        let mut observed = crate::comings::living();
+        let Some(HostState::Known(facts)) = observed.hosts.get_mut("etcd-2") else {
+            panic!("known")
+        };
+        facts.unit.active = "inactive".into();
+        facts.unit.environment = None;
+        if !answers {
+            facts.etcd = EtcdState::Unknown("it does not answer".into());
+            facts.listeners = vec![Listener {
+                port: 2380,
+                ours: false,
+                owner: "etcd (process 7)".into(),
+            }];
+        }
+        let plan = crate::seats::plan_with(&file, &observed);
+        let touched = |id: &&str| id.starts_with("node.etcd-2.");
+        let ids = crate::comings::ids(&plan);
+        assert!(!ids.iter().any(touched), "{ids:?}");
+        let mut blocked = plan.blocked.iter();
+        let reason = if answers {
+            "answers, though"
+        } else {
+            "is taken by"
+        };
+        assert!(
+            blocked.any(|blocked| blocked.reason.contains(reason)),
+            "{:?}",
+            plan.blocked
+        );
+    }
+}
