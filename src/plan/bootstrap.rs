@@ -29,9 +29,19 @@ pub(super) fn plan(inputs: &Inputs<'_>, draft: &mut Draft) {
         return;
     };
     let differences: Vec<Differences> = hosts.iter().map(Host::differences).collect();
+    let lost = has_lost_everything(inputs, &generation);
     for (host, differences) in hosts.iter().zip(&differences) {
         draft.blocked.extend(differences.blocked.iter().cloned());
-        check_data(host, &generation, draft);
+        if lost(host) {
+            draft.blocked.push(host.blocked(
+                "members of this bootstrap have been started, so that this host was part of it; it has neither marker nor \
+                 data now",
+                "mount what belongs there; if it is lost for good, `quorate destroy` and apply again: data is moved aside, \
+                 and none deleted",
+            ));
+        } else {
+            check_data(host, &generation, draft);
+        }
     }
     if !draft.blocked.is_empty() {
         return;
@@ -191,6 +201,29 @@ fn generation(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Generation> {
             initial_cluster,
             phase: Phase::Frozen,
         }),
+    }
+}
+
+/// Tells hosts that had a marker, for all have one before the first member starts, and perhaps a member that voted: on an
+/// empty directory it would come up without memory (Q11, Q12). Who has never published a client URL has not served.
+fn has_lost_everything(inputs: &Inputs<'_>, generation: &Generation) -> impl Fn(&Host<'_>) -> bool {
+    let cluster_id = generation.cluster_id();
+    let view = inputs.observed.cluster();
+    let has_begun = inputs.observed.known().any(|(_, facts)| {
+        let marker = facts.marker.get();
+        let is_started = marker.is_some_and(|marker| {
+            marker.generation.nonce == generation.nonce && marker.generation.phase >= Phase::Started
+        });
+        is_started || matches!(&facts.data, DataDir::Wal(wal) if wal.cluster_id == cluster_id)
+    });
+    move |host| {
+        let is_blank = matches!(host.facts.marker, MarkerState::Absent)
+            && matches!(host.facts.data, DataDir::Empty | DataDir::NoWal);
+        let member = generation.member_id(&host.node.name);
+        let listed = member.and_then(|id| view.member(id));
+        let is_new = view.cluster_ids == [cluster_id]
+            && listed.is_some_and(|listed| listed.client_urls.is_empty());
+        has_begun && is_blank && !is_new
     }
 }
 

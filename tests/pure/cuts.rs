@@ -235,3 +235,41 @@ fn what_is_down_and_moves_does_not_wait_for_what_only_starts() {
         assert!(!restart.needs.contains(&start), "{:?}", restart.needs);
     }
 }
+
+/// A host that has lost marker and data may have voted in the bootstrap that goes on.
+#[test]
+fn a_bootstrap_goes_on_only_with_hosts_that_have_forgotten_nothing() {
+    let has_data = |world: &World, node: &str| world.etcd.member_on(node).is_some();
+    let (mut lost, mut new) = (0, 0);
+    for cut in 0.. {
+        let mut world = World::new(desired(3));
+        let plan = plan_for(&world, CONVERGE, "n0");
+        let complete = run(&mut world, &plan, &mut |_| 0, cut);
+        let others = has_data(&world, "etcd-1") && has_data(&world, "etcd-2");
+        let had_data = has_data(&world, "etcd-3");
+        let mut markers = world.hosts.values().filter_map(|host| {
+            let entry = host.files.get(marker::PATH)?;
+            entry.text.as_ref()
+        });
+        let is_living = markers.any(|text| text.contains("\"complete\""));
+        if complete || is_living {
+            break;
+        }
+        if !others {
+            continue;
+        }
+        world.rebuild("etcd-3");
+        let plan = plan_for(&world, CONVERGE, "n1");
+        if had_data {
+            let reasons = format!("{:?}", plan.blocked);
+            assert!(plan.is_empty(), "after {cut}: {:?}", plan.actions);
+            assert!(reasons.contains("neither marker nor data"), "{reasons}");
+            lost += 1;
+        } else {
+            assert!(plan.blocked.is_empty(), "after {cut}: {:?}", plan.blocked);
+            assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+            new += 1;
+        }
+    }
+    assert!(lost > 0 && new > 0, "{lost} {new}");
+}
