@@ -59,14 +59,22 @@ pub(super) fn restart_reasons(
             host.node.name, host.layout.unit
         )
     }));
-    let is_behind = is_behind(host, differences);
-    // What a drop-in sets comes back with every start: a restart would not end.
-    if let (Some(drop_in), false, false) = (others.next(), is_behind, reasons.is_empty()) {
-        warnings.push(format!(
-            "{}: {drop_in} changes what the member runs with ({}): take that out of it",
-            host.node.name,
-            reasons.join(", ")
-        ));
+    // What comes from elsewhere comes back with every start: restarts would not end.
+    let drop_in = others.next();
+    // Without one there is little else than a run that was cut off, whatever the clocks said.
+    let is_owed = is_behind(host, differences) || (drop_in.is_none() && is_pending(host));
+    if !reasons.is_empty() && !is_owed {
+        let (node, unit) = (&host.node.name, &host.layout.unit);
+        let differs = reasons.join(", ");
+        warnings.push(match drop_in {
+            Some(drop_in) => {
+                format!("{node}: {drop_in} changes what the member runs with ({differs}): take that out of it")
+            }
+            None => format!(
+                "{node}: {unit} was started on its files and differs from them all the same ({differs}): see `systemctl \
+                 show-environment` and DefaultEnvironment in system.conf, take it out there and restart the unit"
+            ),
+        });
         reasons.clear();
     }
     if let Some(running) = &facts.unit.running_sha256 {
@@ -131,11 +139,22 @@ fn is_behind(host: &Host<'_>, differences: &Differences) -> bool {
     let written_since = |file: &FileWrite| {
         let there = host.facts.files.get(&file.path).and_then(FileFact::file);
         let is_text = matches!(file.content, Content::Text(_));
-        let is_newer = |stat: &FileStat| started_at.is_some_and(|at| stat.changed_at > at);
+        // Times are in seconds: what was written in the one of the start may have come after it.
+        let is_newer = |stat: &FileStat| started_at.is_none_or(|at| stat.changed_at >= at);
         is_text && there.is_some_and(is_newer)
     };
     differing.any(|file| switches(&host.layout, file))
         || host.layout.files.iter().any(written_since)
+}
+
+/// Whether a run was cut off after it had written down that it changes what the process is started with.
+fn is_pending(host: &Host<'_>) -> bool {
+    let marker = host.facts.marker.get();
+    let mut files = host.layout.files.iter();
+    files.any(|file| {
+        let marked = marker.and_then(|marker| marker.files.get(&file.path));
+        marked.is_some_and(|marked| marked.previous.is_some())
+    })
 }
 
 /// A member that listens elsewhere than the membership says looks healthy over the links of the others, until too many

@@ -414,3 +414,24 @@ fn a_host_is_left_alone_as_long_as_its_member_is_listed() {
         assert!(kind.refuses(&with(vec![])).is_none());
     }
 }
+
+/// What the manager's environment or a default of systemd sets comes back with every start.
+#[test]
+fn what_no_restart_mends_is_told_and_no_reason_for_one() {
+    let world = living(packages(None));
+    let mut observed = world.observe();
+    let unit = &mut facts(&mut observed, "etcd-2").unit;
+    let environment = unit.environment.as_mut().expect("a process");
+    environment.insert("ETCD_LOG_LEVEL".into(), "debug".into());
+    let plan = plan_on(&world, &observed);
+    assert!(plan.is_empty(), "{:?}", plan.actions);
+    assert_eq!(plan.warnings.len(), 1, "{:?}", plan.warnings);
+    assert!(plan.warnings[0].contains("ETCD_LOG_LEVEL=debug"));
+    // In the second of the start nobody knows what came first.
+    let facts = facts(&mut observed, "etcd-2");
+    let written = facts.files.get("/etc/etcd/etcd.conf");
+    let written = written.and_then(FileFact::file).expect("a file").changed_at;
+    facts.unit.started_at = Some(written);
+    let plan = plan_on(&world, &observed);
+    assert!(!plan.is_empty() && plan.warnings.is_empty(), "{plan:?}");
+}
