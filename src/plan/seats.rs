@@ -113,17 +113,23 @@ impl Seating<'_> {
                 }
             }
             DataDir::Unreadable(error) => {
-                let given_up = self.replace
-                    || marker
-                        .and_then(|marker| marker.member_id)
-                        .is_some_and(|id| !self.is_listed(id));
-                if marker.is_some() && given_up {
-                    return self.vacant(draft, by_url, waiting);
+                let marked = marker.and_then(|marker| marker.member_id);
+                let given_up = self.replace || marked.is_some_and(|id| !self.is_listed(id));
+                // Whose it is has to be known, for data is moved only when its member has gone (Q7).
+                let owned = marked.or(by_url.map(|member| member.id)).is_some();
+                if marker.is_some() && given_up && owned {
+                    return match waiting.filter(|_| marked.is_none()) {
+                        // A first start that was cut off has left it: its learner goes with it.
+                        Some(learner) => Seat::Vacant {
+                            failed: Some(learner.id),
+                        },
+                        None => self.vacant(draft, by_url, waiting),
+                    };
                 }
                 self.block(
                     draft,
                     format!("{data_dir} holds a WAL that cannot be read: {error}"),
-                    if marker.is_some() {
+                    if marker.is_some() && owned {
                         "if the data is lost, say so with --replace and the name of the node: its member is replaced by a new one"
                     } else {
                         "move that data away if it is not needed, or give the node another host"

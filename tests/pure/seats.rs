@@ -270,3 +270,32 @@ fn data_of_a_member_that_stays_is_not_set_aside_with_a_host_that_leaves() {
         reasons(&plan)
     );
 }
+
+/// What a first start that was cut off has left may be unreadable, and the marker does not know its member yet.
+#[test]
+fn a_half_way_learner_with_unreadable_data_can_be_given_up() {
+    use quorate::observed::host::DataDir;
+    use quorate::plan::Goal;
+    let mut observed = living();
+    observed.hosts.insert("etcd-4".into(), blank("etcd-4"));
+    let growth = plan_of(&[1, 2, 3, 4], &observed, CONVERGE);
+    let host = facts(&mut observed, "etcd-4");
+    host.marker = MarkerState::Present(Box::new(claimed(&growth, "etcd-4")));
+    host.data = DataDir::Unreadable("it is torn".into());
+    host.unit.load = "loaded".into();
+    let replace = || Goal::Converge {
+        allow_downtime: false,
+        replace: vec!["etcd-4".into()],
+    };
+    // Nobody could say whose it is.
+    for goal in [CONVERGE, replace()] {
+        let plan = plan_of(&[1, 2, 3, 4], &observed, goal);
+        let remedies = remedies(&plan, "etcd-4");
+        assert!(remedies.contains("move that data away"), "{remedies}");
+    }
+    list(&mut observed, &member(7, "", "http://10.0.0.4:2380", true));
+    let plan = plan_of(&[1, 2, 3, 4], &observed, replace());
+    assert!(plan.blocked.is_empty(), "{}", reasons(&plan));
+    assert_eq!(removes(&plan), [MemberId(7)]);
+    assert!(ids(&plan).contains(&"node.etcd-4.set-aside"));
+}
