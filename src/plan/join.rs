@@ -171,6 +171,18 @@ pub(super) fn joining(
             "a new member starts without data, and nothing is deleted",
             vec![],
         ));
+        // A member that runs may crash before it is removed, and would come up on half a change (Q15).
+        if failed.is_some() && host.facts.unit.is_up() {
+            let (live, rest): (Vec<Action>, Vec<Action>) =
+                prepare.into_iter().partition(|action| {
+                    matches!(
+                        action.kind,
+                        ActionKind::Install(_) | ActionKind::Configure(_)
+                    )
+                });
+            prepare = rest;
+            vacate.extend(live);
+        }
     }
 
     let add = Action {

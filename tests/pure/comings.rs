@@ -339,3 +339,26 @@ fn a_learner_that_crashed_at_first_gets_its_vote() {
     );
     assert_eq!(world.view().voters().count(), 2);
 }
+
+/// It may crash before it is removed, and would come up on half a change.
+#[test]
+fn a_member_that_is_replaced_runs_on_its_own_files_to_the_end() {
+    let observed = living();
+    let mut file = desired(3);
+    for node in &mut file.nodes {
+        node.settings.insert("snapshot-count".into(), "5000".into());
+    }
+    let goal = Goal::Converge {
+        allow_downtime: false,
+        replace: vec!["etcd-2".into()],
+    };
+    let nonce = "n1".into();
+    let intent = Intent { goal, nonce };
+    let plan = plan::plan(&file, &observed, &intent, OffsetDateTime::UNIX_EPOCH);
+    let at = |verb: &str| {
+        let id = format!("node.etcd-2.{verb}");
+        let found = ids(&plan).iter().position(|other| **other == id);
+        found.unwrap_or_else(|| panic!("{id} in {:?}: {}", ids(&plan), reasons(&plan)))
+    };
+    assert!(at("stop") < at("configure") && at("configure") < at("add"));
+}
