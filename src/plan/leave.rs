@@ -9,7 +9,7 @@ use crate::etcd::id::MemberId;
 use crate::observed::HostState;
 use crate::observed::etcd::ClusterView;
 use crate::observed::host::DataDir;
-use crate::observed::marker::Generation;
+use crate::observed::marker::{Generation, MarkerState};
 use crate::sabotage::{self, Bug};
 
 /// Which hosts are out of the file, by the member whose data they hold, and which need not be known any more.
@@ -137,8 +137,13 @@ impl Leaving {
                              is ours"
                         .to_owned(),
                 },
-                "its member leaves all the same; clean the host by hand then: take away etcd, its unit and /etc/quorate, and \
-                 move its data",
+                match facts.map(|facts| &facts.marker) {
+                    Some(MarkerState::Newer(_)) => "use a newer quorate",
+                    _ => {
+                        "its member leaves all the same; clean the host by hand then: take away etcd, its unit and \
+                         /etc/quorate, and move its data"
+                    }
+                },
             );
         }
         for (name, member) in &self.hosts {

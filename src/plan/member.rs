@@ -98,7 +98,7 @@ pub(super) fn converge(
         draft.blocked.extend(blocked);
         return false;
     }
-    if let Some(blocked) = runs_astray(host, wal.member_id) {
+    if let Some(blocked) = unlearnt::runs_astray(host, wal.member_id) {
         draft.blocked.push(blocked);
         return false;
     }
@@ -335,23 +335,6 @@ pub(super) fn converge(
     let needs = before.clone();
     add.action("record", kind, needs, vec![]);
     true
-}
-
-/// A member that answers though its unit is not up: it only looks as if it were down, and its data is in use.
-fn runs_astray(host: &Host<'_>, member: MemberId) -> Option<Blocked> {
-    let unit = &host.facts.unit;
-    let EtcdState::Answered(answer) = &host.facts.etcd else {
-        return None;
-    };
-    (!unit.is_up() && answer.status.member_id == member).then(|| {
-        host.blocked(
-            format!(
-                "member {member} answers, though {} is {}: it was started by other means",
-                host.layout.unit, unit.active
-            ),
-            "stop that process and plan again: its unit starts it then",
-        )
-    })
 }
 
 /// Paths that a run which was cut off has switched, and no process has been started with since.

@@ -3,6 +3,7 @@
 mod bootstrap;
 pub mod checker;
 mod converge;
+mod copies;
 mod destroy;
 mod files;
 pub mod fingerprint;
@@ -17,6 +18,7 @@ mod membership;
 pub mod model;
 mod moves;
 mod refusal;
+mod remains;
 mod restarts;
 mod seats;
 mod software;

@@ -9,7 +9,7 @@ use crate::etcd::id::MemberId;
 use crate::observed::Observed;
 use crate::observed::etcd::{ClusterView, EtcdState, Member};
 use crate::observed::host::DataDir;
-use crate::observed::marker::{Marker, MarkerState, Phase};
+use crate::observed::marker::{MarkerState, Phase};
 use crate::sabotage::{self, Bug};
 
 /// Restarts by systemd after which a learner that does not answer will not come.
@@ -29,7 +29,7 @@ pub(super) struct Seating<'a> {
 }
 
 impl Seating<'_> {
-    fn block(&self, draft: &mut Draft, reason: String, remedy: &str) -> Seat {
+    pub(super) fn block(&self, draft: &mut Draft, reason: String, remedy: &str) -> Seat {
         draft.block(Some(&self.host.node.name), reason, remedy);
         Seat::Blocked
     }
@@ -40,7 +40,7 @@ impl Seating<'_> {
     }
 
     /// Whether a WAL of its own is all that is there of a member that has run.
-    fn lacks_the_rest(&self) -> bool {
+    pub(super) fn lacks_the_rest(&self) -> bool {
         let found = &self.host.facts.whereabouts;
         found.wal.is_some() && found.member.is_none() && self.host.marker().is_some()
     }
@@ -158,75 +158,6 @@ impl Seating<'_> {
                  disk from a new host"
             }
         }
-    }
-
-    /// A marker of another cluster: its host is not taken (Q8).
-    fn another_cluster(&self, draft: &mut Draft, marker: &Marker) -> Option<Seat> {
-        let ours = &self.host.desired.cluster.name;
-        let (reason, remedy) = if marker.cluster != *ours {
-            (
-                format!("the host belongs to cluster {}", marker.cluster),
-                "finish an interrupted destroy of that cluster with its own file, or give the node another host",
-            )
-        } else if marker.generation.nonce != self.known.generation.nonce {
-            (
-                format!(
-                    "the host belongs to another generation of {ours}, bootstrapped with token {}",
-                    marker.generation.token
-                ),
-                // With any file that names more, a destroy takes the cluster that lives.
-                "take what is left there away by `quorate destroy` with a cluster file that names this node alone (and \
-                 that token), or give the node another host",
-            )
-        } else {
-            return None;
-        };
-        Some(self.block(draft, reason, remedy))
-    }
-
-    /// Blocks where the member belongs to another node, or its data is on another host as well.
-    fn copied(&self, draft: &mut Draft, member: &Member) -> Option<Seat> {
-        let here = self.host.node.name.as_str();
-        let owner = self.listing.owner_of(member);
-        let is_here = matches!(&self.host.facts.data, DataDir::Wal(wal) if wal.member_id == member.id)
-            && !self.lacks_the_rest();
-        let data_dir = &self.host.layout.data_dir;
-        let id = member.id;
-        let (reason, remedy) = if let Some(other) = owner.filter(|node| *node != here) {
-            (
-                format!(
-                    "{data_dir} or its marker is that of member {id}, which is {other}'s: it was copied, or two nodes \
-                     change places"
-                ),
-                "two members with one identity ruin the cluster: stop etcd on the copy and remove its data and \
-                 /etc/quorate; let one node change its address at a time"
-                    .to_owned(),
-            )
-        } else {
-            let other = self.listing.also_on(here, member)?;
-            match (is_here, owner) {
-                (true, Some(_)) => (
-                    format!("the data of its member {id} is on {other}'s host as well: it was copied"),
-                    format!(
-                        "two members with one identity ruin the cluster: stop etcd on {other} and remove the data and \
-                         /etc/quorate there, not here"
-                    ),
-                ),
-                (true, None) => (
-                    format!("the data of its member {id} is on {other}'s host as well: one of them was copied"),
-                    "two members with one identity ruin the cluster: stop etcd on the copy and remove its data and \
-                     /etc/quorate"
-                        .to_owned(),
-                ),
-                (false, _) => (
-                    format!("the data of its member {id} is not here, but on {other}'s host"),
-                    "put the disk back where it belongs; where that is a copy, stop etcd on it and remove its data and \
-                     /etc/quorate"
-                        .to_owned(),
-                ),
-            }
-        };
-        Some(self.block(draft, reason, &remedy))
     }
 
     fn with_data(&self, draft: &mut Draft, member: MemberId) -> Seat {

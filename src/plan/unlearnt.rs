@@ -1,15 +1,15 @@
-//! Members that are down, and whose new address nobody could learn: a quorum comes first.
+//! Members that are down, and whose new address nobody could learn: a quorum comes first. And those that are not down.
 
 use std::collections::BTreeSet;
 
-use super::Draft;
 use super::converge::change_of;
 use super::host::Host;
 use super::member::{Cluster, First};
+use super::{Blocked, Draft};
 use crate::action::start::Start;
 use crate::action::{Action, ActionId, ActionKind};
 use crate::etcd::id::MemberId;
-use crate::observed::etcd::Member;
+use crate::observed::etcd::{EtcdState, Member};
 use crate::observed::host::FileFact;
 use crate::runtime::{self, Content};
 use crate::safety;
@@ -60,6 +60,23 @@ pub(super) fn waits(
         },
     ));
     true
+}
+
+/// A member that answers though its unit is not up: it only looks as if it were down, and its data is in use.
+pub(super) fn runs_astray(host: &Host<'_>, member: MemberId) -> Option<Blocked> {
+    let unit = &host.facts.unit;
+    let EtcdState::Answered(answer) = &host.facts.etcd else {
+        return None;
+    };
+    (!unit.is_up() && answer.status.member_id == member).then(|| {
+        host.blocked(
+            format!(
+                "member {member} answers, though {} is {}: it was started by other means",
+                host.layout.unit, unit.active
+            ),
+            "stop that process and plan again: its unit starts it then",
+        )
+    })
 }
 
 /// Where the others look for a member that is down, if that is to change and cannot. Of two voters one learns it from the
