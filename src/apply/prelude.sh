@@ -3,6 +3,7 @@ q_at='starting'
 q_lifted=''
 q_masked=''
 q_policy=/usr/sbin/policy-rc.d
+q_stopped=/run/quorate/stopped
 # The assertion on the WAL must not stay lifted, whatever ended the script. A member that wrote no WAL would start again
 # and again with the facts of an attempt that is over.
 q_lower() {
@@ -83,6 +84,8 @@ q_extract() {
 q_journal() { journalctl -q --no-pager -o cat -n 15 -u "$1" 2>/dev/null | cut -c 1-400 >&2 || :; }
 # A job that is queued (behind network-online.target, say) is not a failure yet.
 q_start() {
+  # From here on what has been moved is in use.
+  rm -f "$q_stopped"
   systemctl start --no-block "$1"
   q_tries=0
   while :; do
@@ -100,6 +103,18 @@ q_start() {
 # Says for whoever takes a restart back that this run has begun to stop the member.
 q_restarting() { printf '%s' "$q_run" >/run/quorate/restarted; }
 q_restarted() { [ "$(cat /run/quorate/restarted 2>/dev/null)" = "$q_run" ]; }
+# Says also when the process was started last: whoever starts it by hand later uses what has been moved by then.
+q_last_start() { systemctl show -p ExecMainStartTimestampMonotonic "$1"; }
+q_stop_for_moves() {
+  q_restarting
+  systemctl stop "$1"
+  printf '%s\n%s\n' "$1" "$(q_last_start "$1")" >"$q_stopped"
+}
+q_is_unused() {
+  if [ ! -e "$q_stopped" ]; then return 1; fi
+  { read -r q_mover && read -r q_since; } <"$q_stopped" || return 1
+  [ -n "$q_since" ] && [ "$(q_last_start "$q_mover")" = "$q_since" ]
+}
 q_has_wal() { for q_file in "$1"/*.wal; do if [ -e "$q_file" ]; then return 0; fi; done; return 1; }
 q_assert_no_wal() {
   if q_has_wal "$1"; then printf '%s holds a WAL: a member that has data is not bootstrapped\n' "$1" >&2; return 72; fi
@@ -171,14 +186,18 @@ q_relocate() {
   mv -T -- "$q_part-$3" "$2"
   sync -- "${2%/*}"
 }
-# Takes back to $1 what went to $2, as far as it had come.
+# Takes back to $1 what went to $2, as far as it had come. A copy that nobody has used is no more than the original.
 q_relocate_back() {
   q_part=${2%/*}/.quorate-part-${2##*/}-$3
   if [ -e "$1" ]; then return 0; fi
   if [ -e "$1.quorate-moving" ]; then
     mv -T -- "$1.quorate-moving" "$1"
-  elif [ -e "$1.quorate-$3" ] && [ -e "$q_part" ]; then
-    # The copy is whole, and nobody has used it.
+  elif q_is_twofold "$1" "$2" "$3"; then
+    # By the way it came: at any moment one of the two counts.
+    if [ ! -e "$q_part" ]; then
+      mv -T -- "$2" "$q_part"
+      sync -- "${2%/*}"
+    fi
     mv -T -- "$1.quorate-$3" "$1"
   else
     # What is inside of something that has not come is not there either.
@@ -188,20 +207,56 @@ q_relocate_back() {
   sync -- "${1%/*}"
   rm -rf -- "$q_part"
 }
+# Whether the original is there beside a whole copy, by whatever name.
+q_is_twofold() {
+  if [ ! -e "$1.quorate-$3" ]; then return 1; fi
+  [ -e "${2%/*}/.quorate-part-${2##*/}-$3" ] || { [ -e "$2" ] && q_is_unused; }
+}
 # One file system may be mounted twice, and nothing is renamed from one mount to another.
 q_on_one_mount() { [ "$(stat -c '%d %m' -- "$1")" = "$(stat -c '%d %m' -- "$2")" ]; }
-# Whether a copy that q_relocate or q_relocate_back would make fits. What is inside of a directory goes with it.
+q_nearest() {
+  q_dir=$1
+  while [ ! -d "$q_dir" ]; do q_dir=$(dirname -- "$q_dir"); done
+  printf '%s' "$q_dir"
+}
+# Whether the copies that q_relocate would make fit, all that are asked for one after the other. What is inside of
+# something that moves before comes along with it, and is where that was until then.
+q_asked='' q_went_from='' q_went_to='' q_brought=0
 q_fits() {
-  if [ -e "$1" ] && [ -d "${2%/*}" ] && ! q_on_one_mount "$1" "${2%/*}"; then q_room "$1" "${2%/*}"; fi
+  q_source=$1 q_at=$1 q_more=0
+  if [ -n "$q_went_to" ]; then
+    case $1 in "$q_went_to"/*) q_source=$q_went_from${1#"$q_went_to"} q_at=$(q_nearest "$q_went_to") ;; esac
+    case $q_went_to in "$1"/*) q_more=$q_brought ;; esac
+  fi
+  if [ ! -e "$q_source" ]; then return 0; fi
+  q_room_at=$(q_nearest "${2%/*}")
+  q_size "$q_source"
+  q_kib=$((q_kib + q_more))
+  q_went_from=$q_source q_went_to=$2 q_brought=$q_kib
+  if q_on_one_mount "$q_at" "$q_room_at"; then return 0; fi
+  q_disk=$(stat -c %d -- "$q_room_at")
+  q_wants=$((q_kib + 65536))
+  for q_other in $q_asked; do
+    if [ "${q_other%:*}" = "$q_disk" ]; then q_wants=$((q_wants + ${q_other#*:})); fi
+  done
+  q_asked="$q_asked $q_disk:$q_kib"
+  q_free "$q_room_at"
 }
 q_fits_back() {
-  if [ ! -e "$1" ] && [ ! -e "$1.quorate-moving" ]; then q_fits "$2" "$1"; fi
+  if [ ! -e "$1" ] && [ ! -e "$1.quorate-moving" ] && ! q_is_twofold "$1" "$2" "$3"; then q_fits "$2" "$1"; fi
+}
+q_size() {
+  q_kib=$(du -sk -- "$1")
+  q_kib=${q_kib%%[!0-9]*}
 }
 q_room() {
-  q_wants=$(du -sk -- "$1")
-  q_wants=$((${q_wants%%[!0-9]*} + 65536))
+  q_size "$1"
+  q_wants=$((q_kib + 65536))
+  q_free "$2"
+}
+q_free() {
   # shellcheck disable=SC2046
-  set -- "$2" $(df -Pk -- "$2" | tail -n 1)
+  set -- "$1" $(df -Pk -- "$1" | tail -n 1)
   if [ "$5" -lt "$q_wants" ]; then
     printf '%s KiB are free in %s, %s are needed for the data and some room\n' "$5" "$1" "$q_wants" >&2
     return 78

@@ -11,6 +11,8 @@ use crate::observed::data::{Place, Sightings, Whereabouts};
 /// are done. What is cut off in a copy leaves half of it.
 const MACHINE: &str = r#"
 stat() { case $4 in */a|*/a/*) echo 1 ;; */b|*/b/*) echo 2 ;; *) echo 3 ;; esac; }
+q_stopped=stopped
+q_is_unused() { [ ! -e used ]; }
 step() { if [ "$left" -eq 0 ]; then exit 99; fi; left=$((left - 1)); }
 mv() { step; command mv "$@"; }
 rm() { step; command rm "$@"; }
@@ -205,6 +207,78 @@ fn room_is_asked_for_where_it_is_needed() {
     assert_eq!(asked("q_fits ./a/member/other ./b/other 1"), Some(0));
     assert_eq!(asked("q_fits_back ./c/member ./a/member 1"), Some(78));
     assert_eq!(asked("q_fits_back ./a/member ./b/member 1"), Some(0));
+}
+
+/// Two copies to one disk need the room of both, also where the second goes into the first.
+#[test]
+fn room_is_asked_for_all_that_moves() {
+    let disk = "du() { case $3 in */wal) echo '300000 it' ;; *) echo '700000 it' ;; esac; }\n\
+                df() { printf 'fs 1 1 %s 1%% /\\n' $free; }";
+    let asked = |free: u32, calls: &str| {
+        let machine = Machine::new();
+        machine.shell("mkdir -p c/wal");
+        machine.shell(&format!("{PRELUDE}{MACHINE}{disk}\nfree={free}\n{calls}\n"))
+    };
+    for wal in ["./c/wal ./b/wal", "./c/wal ./b/member/wal"] {
+        let both = format!("q_fits ./a/member ./b/member 1\nq_fits {wal} 1");
+        assert_eq!(asked(1_065_536, &both), Some(0), "{wal}");
+        assert_eq!(asked(1_065_535, &both), Some(78), "{wal}");
+    }
+    // What comes along is a rename there, or a copy of its own.
+    let apart = "q_fits ./a/member ./b/member 1\nq_fits ./b/member/wal";
+    assert_eq!(asked(765_536, &format!("{apart} ./b/wal 1")), Some(0));
+    assert_eq!(asked(765_536, &format!("{apart} ./c/one/wal 1")), Some(0));
+    let small = "df() { case $3 in ./c) free=365535 ;; esac; printf 'fs 1 1 %s 1%% /\\n' $free; }";
+    let calls = format!("{small}\n{apart} ./c/one/wal 1");
+    assert_eq!(asked(765_536, &calls), Some(78));
+    // On its way back the WAL is inside of what goes on.
+    let back = "mkdir used; command mv a/member c/member; command rm -r c/member/wal\n\
+                q_fits_back ./c/member/wal ./c/wal 1\nq_fits_back ./a/member ./c/member 1";
+    assert_eq!(asked(1_065_535, back), Some(78));
+}
+
+/// While nothing has started on the copy, the original is renamed back, whatever room there is.
+#[test]
+fn what_nobody_has_used_is_not_copied_back() {
+    let full = "df() { printf 'fs 1 1 0 100%% /\\n'; }; cp() { exit 98; }; timeout() { exit 98; }";
+    let back = "q_fits_back ./a/member ./b/member 1; q_relocate_back ./a/member ./b/member 1";
+    for left in 0..4 {
+        let machine = Machine::new();
+        assert!(machine.call("q_relocate ./a/member ./b/member 1", ALL));
+        let whole = machine.call(&format!("{full}; {back}"), left);
+        let counts = machine.found(&["a", "b"]).member.expect("a member");
+        // Where this is cut off, another run goes on from there.
+        assert!(machine.call(&format!("{full}; {back}"), ALL), "{counts}");
+        machine.is_at("a");
+        // What is left of the copy then, the next marker forgets and removes.
+        let left_over = machine.path("b/.quorate-part-member-1").exists();
+        assert_eq!(left_over, left == 2);
+        assert_eq!(whole, left == 3);
+    }
+    let machine = Machine::new();
+    assert!(machine.call("q_relocate ./a/member ./b/member 1", ALL));
+    machine.shell("mkdir used");
+    let text = format!("{PRELUDE}{MACHINE}left=9\n{full}\n{back}\n");
+    assert_eq!(
+        machine.shell(&text),
+        Some(78),
+        "it may have been written to"
+    );
+}
+
+#[test]
+fn a_start_makes_use_of_what_has_moved() {
+    let machine = Machine::new();
+    let text = |then: &str| {
+        format!(
+            "{PRELUDE}q_stopped=stopped\nq_run=run\nq_restarting() {{ :; }}\nat=1\n\
+             systemctl() {{ case $1 in show) echo $at ActiveState=active ;; esac; }}\n\
+             q_stop_for_moves unit\n{then}\nq_is_unused\n"
+        )
+    };
+    assert_eq!(machine.shell(&text(":")), Some(0));
+    assert_eq!(machine.shell(&text("at=2")), Some(1), "by hand");
+    assert_eq!(machine.shell(&text("q_start unit")), Some(1));
 }
 
 #[test]

@@ -422,9 +422,9 @@ fn unit_command(verb: UnitVerb, unit: &str) -> String {
         UnitVerb::RestartAgain => format!(
             "if q_restarted; then systemctl stop {unit}; q_start {unit}; rm -f /run/quorate/restarted; fi"
         ),
-        UnitVerb::ForgetRestart => "rm -f /run/quorate/restarted".into(),
+        UnitVerb::ForgetRestart => "rm -f /run/quorate/restarted /run/quorate/stopped".into(),
         UnitVerb::Stop => format!("systemctl stop {unit}"),
-        UnitVerb::StopForRestart => format!("q_restarting\nsystemctl stop {unit}"),
+        UnitVerb::StopForRestart => format!("q_stop_for_moves {unit}"),
         UnitVerb::StopAgain => format!("if q_restarted; then systemctl stop {unit}; fi"),
     }
 }

@@ -156,6 +156,37 @@ fn an_old_etcd_moves_as_well() {
     assert_eq!(member_ids(&scene), members, "the same members");
 }
 
+/// A disk has room for the data and for the WAL, and not for both: nothing is stopped. What has moved and was not used
+/// is told from what was.
+#[test]
+fn a_member_is_not_stopped_for_what_does_not_fit() {
+    let Some(mut scene) = Scene::up("nofit", 3) else {
+        return;
+    };
+    line(&mut scene, 1, "wal_dir = \"/srv/wal\"");
+    scene.apply();
+    let members = member_ids(&scene);
+    let before = scene.process(scene.host(1));
+    scene.host(1).add_data_disk("/data", 160).unwrap();
+    at_home(&mut scene, 1);
+    line(&mut scene, 1, "data_dir = \"/data/etcd\"");
+    let run = scene.run(&["apply", "--auto-approve"]).exits(1);
+    let run = run.says("are needed for the data and some room");
+    assert_eq!(scene.process(scene.host(1)), before, "{run}");
+    at_home(&mut scene, 1);
+    line(&mut scene, 1, "wal_dir = \"/srv/wal\"");
+    scene.apply();
+    assert_eq!(member_ids(&scene), members, "the same members");
+
+    let functions = include_str!("../../src/apply/prelude.sh");
+    let used = "q_run=run; q_stop_for_moves etcd.service; q_is_unused; systemctl daemon-reload; q_is_unused
+                systemctl start etcd.service; if q_is_unused; then exit 1; fi
+                systemctl stop etcd.service; if q_is_unused; then exit 1; fi
+                q_stop_for_moves etcd.service; q_is_unused; q_start etcd.service; if q_is_unused; then exit 1; fi";
+    scene.host(1).run(&format!("{functions}{used}")).unwrap();
+    scene.run(&["status"]).exits(0);
+}
+
 /// Programs in front of those of a script on a host: they say which group of processes it is, and never end.
 const STUCK_COPY: &str = r#"#!/bin/sh
 case $* in *quorate-part*) ;; *) exec /usr/bin/cp "$@" ;; esac
