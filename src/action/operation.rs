@@ -93,6 +93,15 @@ pub enum Operation {
     },
     /// Deletes a tree of data: only what the operator named by `--purge-data` (Q7).
     PurgeData(String),
+    /// Gives a tree of data to the service user.
+    GiveToUser {
+        /// The user.
+        user: String,
+        /// Its group.
+        group: String,
+        /// The tree.
+        path: String,
+    },
     /// Gives a tree to root, mode 0700 at its top.
     GiveToRoot(String),
     /// Keeps what is at each path as `.NAME.quorate-previous`, unless that was kept before.

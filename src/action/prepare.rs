@@ -1,4 +1,4 @@
-//! Service user, directories, and packages that must stay as they are.
+//! Service user, directories, data of a former life of the host, and packages that must stay as they are.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +13,22 @@ pub struct Prepare {
     pub user: Option<String>,
     /// Directories to make or to correct, parents first.
     pub directories: Vec<Directory>,
+    /// Data that was found and belongs to somebody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Data>,
     /// Packages to hold.
     pub hold: Option<Hold>,
+}
+
+/// Trees of data that the member could not read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Data {
+    /// The service user.
+    pub user: String,
+    /// Its group.
+    pub group: String,
+    /// The trees.
+    pub trees: Vec<String>,
 }
 
 /// Installed packages whose upgrades are held back (Q19).
@@ -51,6 +65,13 @@ impl Kind for Prepare {
         if !parts.is_empty() {
             steps.push(format!("prepare {}", parts.join(" and ")));
         }
+        if let Some(data) = &self.data {
+            steps.push(format!(
+                "give {} to {}",
+                data.trees.join(" and "),
+                data.user
+            ));
+        }
         if let Some(hold) = &self.hold {
             steps.push(format!("hold {}", hold.names.join(" and ")));
         }
@@ -67,6 +88,13 @@ impl Kind for Prepare {
                     .cloned()
                     .map(Operation::MakeDirectory),
             )
+            .chain(self.data.iter().flat_map(|data| {
+                data.trees.iter().map(|path| Operation::GiveToUser {
+                    user: data.user.clone(),
+                    group: data.group.clone(),
+                    path: path.clone(),
+                })
+            }))
             .chain(self.hold.iter().map(|hold| Operation::HoldPackages {
                 manager: hold.manager,
                 names: hold.names.clone(),

@@ -269,6 +269,8 @@ q_purge() {
     rm -rf --one-file-system -- "$1"
   fi
 }
+# Of links it is the link that is given away, and what is mounted further in is somebody else's.
+q_to_user() { if [ -e "$3" ]; then find "$3" -xdev -exec chown -h "$1:$2" {} +; fi; }
 # The directory around it, where it is of the same owner, could not stay with a user that goes either.
 q_to_root() {
   if [ ! -e "$1" ]; then return 0; fi

@@ -82,6 +82,7 @@ impl Machine {
             match line.split('\t').collect::<Vec<_>>().as_slice() {
                 ["data", path] => seen.directories.extend([(*path).to_owned()]),
                 ["wal", _, path] => seen.wals.extend([((*path).to_owned(), Err(String::new()))]),
+                ["owner", ..] => {}
                 _ => panic!("{line}"),
             }
         }
@@ -279,6 +280,21 @@ fn a_start_makes_use_of_what_has_moved() {
     assert_eq!(machine.shell(&text(":")), Some(0));
     assert_eq!(machine.shell(&text("at=2")), Some(1), "by hand");
     assert_eq!(machine.shell(&text("q_start unit")), Some(1));
+}
+
+/// The probe tells of data that the member could not read.
+#[test]
+fn what_belongs_to_somebody_else_is_found() {
+    let machine = Machine::new();
+    let script = data_script(&[machine.place("a")]);
+    let told = |user: &str| {
+        let output = machine.run(&format!("q_user={user}\n{script}"));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.matches("owner\t").count()
+    };
+    assert_eq!(told("nobody"), 2, "the data, and the WAL in it");
+    assert_eq!(told("$(id -un)"), 0);
+    assert_eq!(told("nobody pid=1"), 0, "what runs can read it");
 }
 
 #[test]

@@ -336,6 +336,10 @@ fn line(body: &mut String, operation: &Operation) {
             relocation("q_relocate", moved),
         ),
         Operation::PurgeData(path) => (format!("delete {path}"), format!("q_purge {}", word(path))),
+        Operation::GiveToUser { user, group, path } => (
+            format!("give {path} to {user}"),
+            format!("q_to_user {} {} {}", word(user), word(group), word(path)),
+        ),
         Operation::GiveToRoot(path) => (
             format!("give {path} to root"),
             format!("q_to_root {}", word(path)),

@@ -170,6 +170,10 @@ impl Reader {
             ("data", [path]) => {
                 self.sightings.directories.insert((*path).into());
             }
+            ("owner", [owner, path]) => {
+                let strangers = &mut self.sightings.strangers;
+                strangers.insert((*path).into(), (*owner).into());
+            }
             ("wal", [content, path]) => {
                 let head = STANDARD.decode(content).unwrap_or_default();
                 let identity = wal::identity(&head).map_err(|error| error.to_string());

@@ -267,7 +267,7 @@ q_data() {
   for member in "$1"/member "$1"/member.quorate-* "$1"/.quorate-part-member-*; do
     [ -e "$member" ] || continue
     printf 'data\t%s\n' "$member"
-    case ${member##*/} in member|member.quorate-moving|.quorate-part-*) q_wals "$member/wal" ;; esac
+    case ${member##*/} in member|member.quorate-moving|.quorate-part-*) q_owner "$member"; q_wals "$member/wal" ;; esac
   done
   if [ -n "$2" ]; then q_wals "$2"; fi
 }
@@ -275,10 +275,17 @@ q_wals() {
   for wal in "$1" "$1".quorate-* "${1%/*}"/.quorate-part-wal-*; do
     [ -e "$wal" ] || continue
     printf 'data\t%s\n' "$wal"
+    q_owner "$wal"
     for file in "$wal"/*.wal; do
       if [ -e "$file" ]; then printf 'wal\t%s\t%s\n' "$(head -c 512 -- "$file" 2>/dev/null | base64 -w0)" "$wal"; break; fi
     done
   done
+}
+# Data may be older than the user, or was put there by another. What runs can read what it has.
+q_owner() {
+  if [ "${pid:-0}" -gt 0 ] 2>/dev/null; then return 0; fi
+  other=$(find "$1" -xdev ! -user "${q_user:-}" -print -quit 2>/dev/null)
+  if [ -n "$other" ]; then printf 'owner\t%s\t%s\n' "$(stat -c '%U (%u)' -- "$other" 2>/dev/null)" "$1"; fi
 }
 q_ports() {
   for table in /proc/net/tcp /proc/net/tcp6; do

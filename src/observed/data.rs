@@ -54,7 +54,7 @@ impl Place {
         Whereabouts {
             member: Some(self.member()),
             wal: Some(self.wal()),
-            taken: None,
+            ..Whereabouts::default()
         }
     }
 }
@@ -84,6 +84,9 @@ pub struct Whereabouts {
     pub wal: Option<String>,
     /// Whose data is where this should be, if it is that of another cluster.
     pub taken: Option<WalIdentity>,
+    /// Who has some of what is in these, where that is not the service user.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub strangers: BTreeMap<String, String>,
 }
 
 /// Directories that a probe came upon.
@@ -93,6 +96,8 @@ pub struct Sightings {
     pub directories: BTreeSet<String>,
     /// What the WAL says in those that hold one.
     pub wals: BTreeMap<String, Result<WalIdentity, String>>,
+    /// Who has some of what is in these, where that is not the service user.
+    pub strangers: BTreeMap<String, String>,
 }
 
 impl Sightings {
@@ -100,6 +105,7 @@ impl Sightings {
     pub fn extend(&mut self, other: Self) {
         self.directories.extend(other.directories);
         self.wals.extend(other.wals);
+        self.strangers.extend(other.strangers);
     }
 
     /// Tells what counts of what may be in these places, and whether something else is where it should be.
@@ -125,7 +131,15 @@ impl Sightings {
             }
             _ => None,
         };
-        (data, Whereabouts { member, wal, taken })
+        let mut strangers = self.strangers.clone();
+        strangers.retain(|path, _| [&member, &wal].contains(&&Some(path.clone())));
+        let found = Whereabouts {
+            member,
+            wal,
+            taken,
+            strangers,
+        };
+        (data, found)
     }
 
     /// The first that is there by one of these names, whole or while it is copied; else a whole copy.
@@ -237,6 +251,19 @@ mod tests {
         let running = Some(old.clone());
         assert_eq!(places(running, None, new.clone()), [old]);
         assert_eq!(places(None, None, new.clone()), [new]);
+    }
+
+    #[test]
+    fn strangers_are_told_of_what_counts() {
+        let mut seen = seen(&["/a/member", "/a/member/wal", "/b/member"]);
+        for path in ["/a/member", "/b/member"] {
+            seen.strangers.insert(path.into(), "root (0)".into());
+        }
+        let (_, found) = seen.locate(&[place("/a", None)], &place("/a", None));
+        assert_eq!(
+            found.strangers.into_keys().collect::<Vec<_>>(),
+            ["/a/member"]
+        );
     }
 
     #[test]

@@ -190,6 +190,9 @@ fn host_facts(host: &HostFacts, put: &mut impl FnMut(&str, String)) {
         let found: Vec<&str> = found.into_iter().flatten().map(String::as_str).collect();
         put("place of the data", found.join(" "));
     }
+    for (path, owner) in &host.whereabouts.strangers {
+        put(&format!("owner in {path}"), owner.clone());
+    }
     if let Some(theirs) = &host.whereabouts.taken {
         let member = format!(
             "member {} of cluster {}",

@@ -10,7 +10,7 @@ use super::fingerprint::{MAX_SKEW_MS, sha256};
 use super::model::Blocked;
 use crate::action::Change;
 use crate::action::install::Install;
-use crate::action::prepare::Prepare;
+use crate::action::prepare::{Data, Prepare};
 use crate::desired::model::{Desired, Install as Method, Node};
 use crate::observed::OperatorFacts;
 use crate::observed::host::{FileFact, HostFacts};
@@ -213,11 +213,30 @@ impl Host<'_> {
             })
             .cloned()
             .collect();
+        let data = self.strange_data(user.is_some());
         let hold = self.hold();
-        (user.is_some() || !directories.is_empty() || hold.is_some()).then_some(Prepare {
+        let work = user.is_some() || !directories.is_empty() || data.is_some() || hold.is_some();
+        work.then_some(Prepare {
             user,
             directories,
+            data,
             hold,
+        })
+    }
+
+    /// Data that the member could not read: whoever reinstalls a host gives its user another number.
+    fn strange_data(&self, new_user: bool) -> Option<Data> {
+        let found = &self.facts.whereabouts;
+        let trees: Vec<String> = [&found.member, &found.wal]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
+        let strange = new_user || !found.strangers.is_empty();
+        (strange && !trees.is_empty()).then(|| Data {
+            user: self.layout.user.clone(),
+            group: self.layout.group.clone(),
+            trees,
         })
     }
 
@@ -242,6 +261,17 @@ impl Host<'_> {
             (before.as_ref() != Some(&after))
                 .then(|| change(&wanted.path, before, Some(after), drift))
         });
+        let strangers = self.facts.whereabouts.strangers.iter();
+        let given = strangers.map(|(path, owner)| {
+            let name = format!("{path} owner");
+            let after = self.layout.user.clone();
+            change(
+                &name,
+                Some(owner.clone()),
+                Some(after),
+                self.marker().is_some(),
+            )
+        });
         let holds = prepare
             .hold
             .iter()
@@ -255,7 +285,7 @@ impl Host<'_> {
                     drift,
                 )
             });
-        user.chain(directories).chain(holds).collect()
+        user.chain(directories).chain(given).chain(holds).collect()
     }
 
     /// The marker that belongs on the host once everything is as it should be.

@@ -124,6 +124,20 @@ fn failed_members_are_replaced_and_gone_ones_removed() {
     scene.host(2).run(rebuild).unwrap();
     becomes(&mut scene, 3, &[], "/rebuilt/");
 
+    // One that was reinstalled, from an image that has etcd, with its data on a disk that was kept: the user gets another
+    // number.
+    let members = scene.members(scene.host(1));
+    let reinstall = "systemctl disable --now etcd; rm -rf /etc/quorate /etc/etcd \
+                     /etc/systemd/system/etcd.service; systemctl daemon-reload; \
+                     uid=$(id -u etcd); userdel etcd; useradd --system -u $uid another";
+    scene.host(2).run(reinstall).unwrap();
+    becomes(&mut scene, 3, &[], "/reinstalled/");
+    assert_eq!(scene.members(scene.host(1)), members, "the same members");
+    // And brought back by hand.
+    let by_hand = "systemctl stop etcd; chown -R root:root /var/lib/etcd/member";
+    scene.host(2).run(by_hand).unwrap();
+    becomes(&mut scene, 3, &[], "/by-hand/");
+
     // Data that is missing is not lost until the operator says so.
     scene
         .host(3)

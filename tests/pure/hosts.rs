@@ -435,3 +435,38 @@ fn what_no_restart_mends_is_told_and_no_reason_for_one() {
     let plan = plan_on(&world, &observed);
     assert!(!plan.is_empty() && plan.warnings.is_empty(), "{plan:?}");
 }
+
+/// Whoever reinstalls a host gives its user another number, and whoever brings data back does so as root.
+#[test]
+fn data_that_belongs_to_somebody_else_is_given_to_its_member() {
+    let mut world = living(packages(Some("3.5.16-1")));
+    world.kill("etcd-3");
+    let trees = ["/var/lib/etcd/member", "/var/lib/etcd/member/wal"];
+    for reinstalled in [true, false] {
+        let mut observed = world.observe();
+        let host = facts(&mut observed, "etcd-3");
+        if reinstalled {
+            host.user = false;
+        } else {
+            let strangers = &mut host.whereabouts.strangers;
+            strangers.insert(trees[0].into(), "root (0)".into());
+        }
+        let plan = plan_on(&world, &observed);
+        let of_node = |verb: &str| {
+            let id = format!("node.etcd-3.{verb}");
+            plan.actions.iter().find(move |action| action.id.0 == id)
+        };
+        let (prepare, start) = (of_node("prepare").unwrap(), of_node("start").unwrap());
+        assert!(start.needs.contains(&prepare.id));
+        let operations = prepare.kind.as_kind().operations(&RunFacts::default());
+        let given = operations.iter().filter_map(|operation| match operation {
+            Operation::GiveToUser { path, user, .. } if user == "etcd" => Some(path.as_str()),
+            _ => None,
+        });
+        assert_eq!(given.collect::<Vec<_>>(), trees);
+        assert_eq!(
+            reinstalled,
+            matches!(&operations[0], Operation::EnsureUser(_))
+        );
+    }
+}

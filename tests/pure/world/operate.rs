@@ -197,6 +197,7 @@ impl World {
             | Operation::AwaitWal { .. }
             | Operation::MoveAside { .. }
             | Operation::Upload { .. }
+            | Operation::GiveToUser { .. }
             | Operation::GiveToRoot(_)
             | Operation::Sweep(_)
             | Operation::PurgeData(_)
