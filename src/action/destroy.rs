@@ -188,6 +188,13 @@ impl Kind for Clean {
                 .cloned()
                 .map(Operation::RemoveDirectory),
         );
+        // Also what an earlier run has set aside, a move or a replacement.
+        operations.extend(self.user.iter().flat_map(|user| {
+            self.directories.iter().map(|path| Operation::Disown {
+                user: user.clone(),
+                path: path.clone(),
+            })
+        }));
         operations.extend(self.user.iter().cloned().map(Operation::RemoveUser));
         operations.push(Operation::RemoveFile(marker::PATH.into()));
         operations.push(Operation::RemoveDirectory(marker::DIR.into()));

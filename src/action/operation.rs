@@ -104,6 +104,13 @@ pub enum Operation {
     },
     /// Gives a tree to root, mode 0700 at its top.
     GiveToRoot(String),
+    /// Gives to root what a user that goes has in a directory.
+    Disown {
+        /// The user.
+        user: String,
+        /// The directory.
+        path: String,
+    },
     /// Keeps what is at each path as `.NAME.quorate-previous`, unless that was kept before.
     KeepPrevious(Vec<String>),
     /// Puts staged files (`.NAME.quorate-staged`) in place.

@@ -6,6 +6,8 @@ mod materials;
 mod membership;
 pub mod perform;
 #[cfg(test)]
+mod prelude;
+#[cfg(test)]
 mod relocation;
 pub mod script;
 mod unit;

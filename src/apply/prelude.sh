@@ -279,6 +279,12 @@ q_to_root() {
   chown -R root:root -- "$1"
   chmod 0700 -- "$1"
 }
+# What would belong to a bare number is that of whoever gets it next.
+q_disown() {
+  if [ ! -d "$2" ]; then return 0; fi
+  if id -u "$1" >/dev/null 2>&1; then find "$2" -user "$1" -exec chown -h root {} +; fi
+  if getent group "$1" >/dev/null; then find "$2" -group "$1" -exec chgrp -h root {} +; fi
+}
 q_keep() {
   for q_path in "$@"; do
     q_old=$(q_name "$q_path" previous)

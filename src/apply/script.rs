@@ -344,6 +344,10 @@ fn line(body: &mut String, operation: &Operation) {
             format!("give {path} to root"),
             format!("q_to_root {}", word(path)),
         ),
+        Operation::Disown { user, path } => (
+            format!("give to root what {user} has in {path}"),
+            format!("q_disown {} {}", word(user), word(path)),
+        ),
         Operation::KeepPrevious(paths) => (
             "keep what is replaced".into(),
             format!("q_keep {}", list(paths)),

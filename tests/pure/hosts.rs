@@ -470,3 +470,29 @@ fn data_that_belongs_to_somebody_else_is_given_to_its_member() {
         );
     }
 }
+
+/// A run that was cut off has set the data aside, and this one finds none.
+#[test]
+fn no_directory_stays_with_a_user_that_goes() {
+    let clean = Clean {
+        unit: "etcd.service".into(),
+        files: vec![],
+        directories: vec!["/srv/wal".into(), "/var/lib/etcd".into()],
+        aside: vec![],
+        user: Some("etcd".into()),
+        packages: vec![],
+        held: vec![],
+        manager: PackageManager::Apt,
+    };
+    let operations = clean.operations(&RunFacts::default());
+    let at = |wanted: &Operation| operations.iter().position(|operation| operation == wanted);
+    let gone = at(&Operation::RemoveUser("etcd".into()));
+    for path in &clean.directories {
+        let disown = at(&Operation::Disown {
+            user: "etcd".into(),
+            path: path.clone(),
+        });
+        assert!(disown.is_some() && disown < gone);
+        assert!(at(&Operation::RemoveDirectory(path.clone())) < disown);
+    }
+}

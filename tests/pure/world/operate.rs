@@ -199,6 +199,7 @@ impl World {
             | Operation::Upload { .. }
             | Operation::GiveToUser { .. }
             | Operation::GiveToRoot(_)
+            | Operation::Disown { .. }
             | Operation::Sweep(_)
             | Operation::PurgeData(_)
             | Operation::Journal(_) => {}
