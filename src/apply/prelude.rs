@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::script::PRELUDE;
+use crate::runtime;
 
 fn shell(directory: &Path, text: &str) -> (Option<i32>, String) {
     let mut shell = Command::new("sh");
@@ -29,4 +30,23 @@ fn a_user_that_goes_leaves_nothing_behind() {
     if said != "SKIPPED\n" {
         assert_eq!(said, "root\nroot\ndaemon\n");
     }
+}
+
+/// What keeps services from being started is recognized as ours by whoever finds it, and goes with the packages.
+#[test]
+fn what_hinders_services_goes_with_the_packages() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(PRELUDE.contains(&format!("q_policy={}\n", runtime::POLICY_PATH)));
+    let written = format!(
+        "printf '{}' >\"$q_new\"",
+        runtime::POLICY.replace('\n', "\\n")
+    );
+    assert!(PRELUDE.contains(&written));
+    let here = "q_policy=./policy\nyum() { :; }\n";
+    std::fs::write(dir.path().join("policy"), runtime::POLICY).unwrap();
+    let (code, said) = shell(dir.path(), &format!("{here}q_release yum x\nls"));
+    assert_eq!((code, said.contains("policy")), (Some(0), false), "{said}");
+    std::fs::write(dir.path().join("policy"), "#!/bin/sh\nexit 101\n").unwrap();
+    let (_, said) = shell(dir.path(), &format!("{here}q_release yum x\nls"));
+    assert!(said.contains("policy"), "somebody else's: {said}");
 }

@@ -18,8 +18,12 @@ q_lower() {
   fi
 }
 # What keeps packages from starting a member of their own must not outlive their installation.
-q_unhinder() {
+q_drop_policy() {
+  rm -f -- "$(q_name "$q_policy" new)"
   if grep -qs '^# quorate$' "$q_policy"; then rm -f -- "$q_policy"; fi
+}
+q_unhinder() {
+  q_drop_policy
   if [ -n "$q_masked" ]; then systemctl unmask --runtime -q "$q_masked" || :; fi
   q_masked=''
 }
@@ -328,6 +332,8 @@ q_hold() {
   if [ "$q_manager" = apt-get ]; then apt-mark hold "$@" >/dev/null; else "$q_manager" --disablerepo='*' versionlock add "$@" >&2; fi
 }
 q_release() {
+  # A run that was killed may have left it.
+  q_drop_policy
   q_manager=$1
   shift
   if [ "$q_manager" = apt-get ]; then apt-mark unhold "$@" >/dev/null || :; else "$q_manager" --disablerepo='*' versionlock delete "$@" >&2 || :; fi
@@ -356,8 +362,11 @@ q_packages() {
   if [ "$q_manager" = apt-get ]; then
     # One of ours is of a run that was killed.
     if [ ! -e "$q_policy" ] || grep -qs '^# quorate$' "$q_policy"; then
-      printf '#!/bin/sh\n# quorate\nexit 101\n' >"$q_policy"
-      chmod 0755 "$q_policy"
+      q_new=$(q_name "$q_policy" new)
+      printf '#!/bin/sh\n# quorate\nexit 101\n' >"$q_new"
+      chmod 0755 "$q_new"
+      sync -- "$q_new"
+      mv -fT -- "$q_new" "$q_policy"
     fi
     if [ -n "$(ls -A /var/lib/dpkg/updates 2>/dev/null)" ] || [ -n "$(dpkg --audit 2>/dev/null)" ]; then dpkg --force-confold --configure -a >&2; fi
     # shellcheck disable=SC2086

@@ -10,7 +10,7 @@ use crate::observed::certificate::CaFacts;
 use crate::observed::data::Place;
 use crate::observed::marker;
 use crate::plan::fingerprint::sha256;
-use crate::runtime::{Content, Layout};
+use crate::runtime::{Content, Layout, POLICY, POLICY_PATH};
 
 /// What to look for on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +93,9 @@ impl ProbeSpec {
         spec.others.push(layout.start_drop_in.path.clone());
         spec.others
             .push(layout.start_drop_in.environment_path.clone());
+        if matches!(desired.etcd.install, Install::Package { .. }) {
+            spec.texts.insert(POLICY_PATH.into(), sha256(POLICY));
+        }
         for file in &layout.files {
             match &file.content {
                 Content::Text(text) => {

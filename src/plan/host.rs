@@ -15,7 +15,7 @@ use crate::desired::model::{Desired, Install as Method, Node};
 use crate::observed::OperatorFacts;
 use crate::observed::host::{FileFact, HostFacts};
 use crate::observed::marker::{Marker, OwnedFile};
-use crate::runtime::{self, Content, Directory, FileWrite, Layout};
+use crate::runtime::{self, Content, Directory, FileWrite, Layout, POLICY, POLICY_PATH};
 
 /// Bytes that must be free under the data directory before a member is put there.
 const MIN_FREE: u64 = 64 << 20;
@@ -89,6 +89,10 @@ impl Host<'_> {
             if !matches!(self.facts.files.get(path), None | Some(FileFact::Absent)) {
                 found.leftovers.push(path.clone());
             }
+        }
+        let policy = self.facts.files.get(POLICY_PATH).and_then(FileFact::file);
+        if policy.is_some_and(|stat| stat.sha256 == Some(sha256(POLICY))) {
+            found.leftovers.push(POLICY_PATH.into());
         }
         found
     }

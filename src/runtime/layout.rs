@@ -60,6 +60,12 @@ pub struct StartDropIn {
     pub environment_path: String,
 }
 
+/// What keeps Debian's packages from starting anything, while there are some to install (Q19).
+pub const POLICY_PATH: &str = "/usr/sbin/policy-rc.d";
+
+/// What we write there.
+pub const POLICY: &str = "#!/bin/sh\n# quorate\nexit 101\n";
+
 /// What a node looks like on its host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {

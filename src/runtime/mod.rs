@@ -4,7 +4,9 @@
 mod layout;
 mod systemd;
 
-pub use layout::{Content, Directory, FileWrite, Layout, Profile, StartDropIn, place_in};
+pub use layout::{
+    Content, Directory, FileWrite, Layout, POLICY, POLICY_PATH, Profile, StartDropIn, place_in,
+};
 
 use crate::desired::model::{Desired, Node, RuntimeKind};
 

@@ -12,6 +12,7 @@ use quorate::observed::{HostFacts, HostState, Observed};
 use quorate::pki::{Authority, KeyProtection, NewAuthority};
 use quorate::plan::fingerprint::sha256;
 use quorate::plan::{Goal, Intent, Plan};
+use quorate::runtime::{POLICY, POLICY_PATH};
 use time::OffsetDateTime;
 
 use crate::crashes::{CONVERGE, desired, plan_for, run};
@@ -495,4 +496,26 @@ fn no_directory_stays_with_a_user_that_goes() {
         assert!(disown.is_some() && disown < gone);
         assert!(at(&Operation::RemoveDirectory(path.clone())) < disown);
     }
+}
+
+/// A run that was killed while packages were installed must not keep services from being started for ever.
+#[test]
+fn what_hinders_services_is_removed() {
+    let world = living(packages(Some("3.5.16-1")));
+    let mut observed = world.observe();
+    for (node, text) in [("etcd-1", POLICY), ("etcd-2", "#!/bin/sh\nexit 101\n")] {
+        let stat = FileStat {
+            sha256: Some(sha256(text)),
+            ..FileStat::default()
+        };
+        let files = &mut facts(&mut observed, node).files;
+        files.insert(POLICY_PATH.into(), FileFact::File(stat));
+    }
+    let plan = plan_on(&world, &observed);
+    let removed = plan.actions.iter().filter_map(|action| match &action.kind {
+        ActionKind::Configure(configure) => Some((action.node.as_deref()?, &configure.remove)),
+        _ => None,
+    });
+    let ours = vec![POLICY_PATH.to_owned()];
+    assert_eq!(removed.collect::<Vec<_>>(), [("etcd-1", &ours)]);
 }
