@@ -118,7 +118,7 @@ async fn attempt(
         .await
         .map_err(Trouble::Lasting)?;
     still_safe(context, call, spare).await?;
-    match call {
+    let asked = match call {
         EtcdCall::AddLearner(url) => {
             if let Some(other) = by_url(&before, url) {
                 return Err(Trouble::Lasting(format!(
@@ -156,10 +156,21 @@ async fn attempt(
             return snapshot(context, &follower).await.map(|()| true);
         }
         EtcdCall::MoveLeader(_) | EtcdCall::AwaitDialable(..) => return Ok(true),
+    };
+    verdict(call, asked, client.member_list_linearizable().await)
+}
+
+/// What the membership says counts more than any answer: an earlier attempt that timed out may have come true just now.
+fn verdict(
+    call: &EtcdCall,
+    asked: Result<(), EtcdError>,
+    after: Result<Vec<Member>, EtcdError>,
+) -> Result<bool, Trouble> {
+    match (asked, after) {
+        (_, Ok(after)) if is_done(call, &after) => Ok(true),
+        (Err(error), _) | (Ok(()), Err(error)) => Err(trouble(error)),
+        (Ok(()), Ok(_)) => Ok(false),
     }
-    .map_err(trouble)?;
-    let after = client.member_list_linearizable().await.map_err(trouble)?;
-    Ok(is_done(call, &after))
 }
 
 /// Waits until the host of every other member can open a connection to where a member listens for its peers.
@@ -370,6 +381,38 @@ mod tests {
             "etcdserver: can only promote a learner member which is in sync with leader"
         ));
         assert!(!passes("etcdserver: member not found"));
+    }
+
+    #[test]
+    fn a_definite_answer_is_read_back_as_well() {
+        let failed = || {
+            let message = "etcdserver: member not found".into();
+            let code = "NotFound".into();
+            EtcdError {
+                node: "etcd-1".into(),
+                call: "member remove",
+                kind: EtcdErrorKind::Other { code, message },
+                ambiguous: false,
+            }
+        };
+        let member = |id| Member {
+            id: MemberId(id),
+            name: String::new(),
+            peer_urls: vec![],
+            client_urls: vec![],
+            is_learner: false,
+        };
+        let verdict = |asked, after| verdict(&EtcdCall::Remove(MemberId(2)), asked, after);
+        let (gone, there) = (vec![member(1)], vec![member(1), member(2)]);
+        assert!(matches!(verdict(Err(failed()), Ok(gone.clone())), Ok(true)));
+        assert!(matches!(verdict(Ok(()), Ok(gone)), Ok(true)));
+        assert!(matches!(verdict(Ok(()), Ok(there.clone())), Ok(false)));
+        let lasting = [
+            verdict(Err(failed()), Ok(there)),
+            verdict(Err(failed()), Err(failed())),
+        ];
+        let lasts = |verdict: &Result<bool, Trouble>| matches!(verdict, Err(Trouble::Lasting(_)));
+        assert!(lasting.iter().all(lasts));
     }
 
     #[test]
