@@ -249,9 +249,11 @@ q_fits() {
 q_fits_back() {
   if [ ! -e "$1" ] && [ ! -e "$1.quorate-moving" ] && ! q_is_twofold "$1" "$2" "$3"; then q_fits "$2" "$1"; fi
 }
+# Of what is in use some may be gone by the time that it is counted.
 q_size() {
-  q_kib=$(du -sk -- "$1")
+  q_kib=$(du -sk -- "$1" 2>/dev/null || :)
   q_kib=${q_kib%%[!0-9]*}
+  q_kib=${q_kib:-0}
 }
 q_room() {
   q_size "$1"

@@ -327,3 +327,11 @@ fn a_copy_has_the_time_that_its_size_takes() {
         "8 GiB and some room at a MiB a second, and ten minutes"
     );
 }
+
+#[test]
+fn a_size_is_told_of_what_is_in_use() {
+    let machine = Machine::new();
+    let size =
+        "du() { echo '12 it'; echo gone >&2; return 1; }\nq_size ./a/member\n[ $q_kib = 12 ]";
+    assert_eq!(machine.shell(&format!("{PRELUDE}{size}\n")), Some(0));
+}
