@@ -325,7 +325,7 @@ async fn snapshot(context: &Context, client: &EtcdClient) -> Result<(), Trouble>
         context.desired.cluster.name, context.run_id
     ));
     let saved = client.snapshot(&path).await.map_err(trouble)?;
-    prune(dir, &context.desired.cluster.name);
+    prune(dir, &context.desired.cluster.name, &path);
     (context.sink)(&Event::Message {
         severity: Severity::Info,
         summary: format!("Saved a snapshot of {} bytes", saved.size),
@@ -334,8 +334,9 @@ async fn snapshot(context: &Context, client: &EtcdClient) -> Result<(), Trouble>
     Ok(())
 }
 
-/// Removes the oldest of the snapshots that runs for this cluster have saved, beyond [`KEEP`].
-fn prune(dir: &Path, cluster: &str) {
+/// Removes the oldest of the snapshots that runs for this cluster have saved, beyond [`KEEP`]; never the new one, whatever
+/// the clock said when it was written.
+fn prune(dir: &Path, cluster: &str, new: &Path) {
     let is_ours = |name: &str| {
         let run = name
             .strip_prefix(cluster)
@@ -350,9 +351,10 @@ fn prune(dir: &Path, cluster: &str) {
         .flatten()
         .filter(|entry| entry.file_name().to_str().is_some_and(is_ours))
         .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .filter(|(_, path)| path != new)
         .collect();
     found.sort();
-    for (_, path) in found.iter().rev().skip(KEEP) {
+    for (_, path) in found.iter().rev().skip(KEEP - 1) {
         // One that stays is no harm.
         let _ = std::fs::remove_file(path);
     }
@@ -424,8 +426,13 @@ mod tests {
         }
         touch("demo-2-0000000000000000.db");
         touch("demo-by-hand.db");
-        prune(dir.path(), "demo");
+        // The clock has been set back since the others.
+        let new = dir.path().join(format!("demo-{:016x}.db", KEEP + 1));
+        let file = std::fs::File::options().write(true).open(&new).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        prune(dir.path(), "demo", &new);
         let left = std::fs::read_dir(dir.path()).unwrap().count();
         assert_eq!(left, KEEP + 2, "the other cluster's, and the one by hand");
+        assert!(new.exists());
     }
 }
