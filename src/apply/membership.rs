@@ -20,6 +20,8 @@ use crate::schedule::Spare;
 
 /// Time for a call to take effect: etcd refuses while its members are not connected for some seconds (Q14).
 const CHANGE: Duration = Duration::from_secs(60);
+/// Time for a member to be back that a call waits for: that of the gate of its restart.
+const BACK: Duration = Duration::from_secs(120);
 /// Time for a member to listen at a new address.
 const DIALABLE: Duration = Duration::from_secs(20);
 /// Time for one connection from host to host.
@@ -37,18 +39,50 @@ pub(super) async fn perform(
     call: &EtcdCall,
     spare: Option<&Spare>,
 ) -> Result<(), String> {
-    let deadline = Instant::now() + CHANGE;
+    let mut patience = Patience::new(call);
     loop {
         let last = match attempt(context, call, spare).await {
             Ok(true) => return Ok(()),
             Ok(false) => "it has not taken effect".to_owned(),
             Err(Trouble::Lasting(why)) => return Err(why),
             Err(Trouble::Passing(why)) => why,
+            Err(Trouble::Nobody) => {
+                patience.nobody(Instant::now());
+                "no healthy member can be asked".to_owned()
+            }
         };
-        if Instant::now() >= deadline {
-            return Err(format!("after {} s: {last}", CHANGE.as_secs()));
+        if Instant::now() >= patience.ends {
+            let waited = patience.begun.elapsed().as_secs();
+            return Err(format!("after {waited} s: {last}"));
         }
         tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// How long a call is tried.
+struct Patience {
+    begun: Instant,
+    ends: Instant,
+    /// The last moment at which its time may begin to run.
+    waits: Option<Instant>,
+}
+
+impl Patience {
+    fn new(call: &EtcdCall) -> Self {
+        let begun = Instant::now();
+        Self {
+            begun,
+            ends: begun + CHANGE,
+            // After the restart of one of two its update waits until it is back, with a large database to read.
+            waits: matches!(call, EtcdCall::Update(..)).then_some(begun + BACK),
+        }
+    }
+
+    /// There was nobody to ask: its time runs from now on.
+    fn nobody(&mut self, now: Instant) {
+        if let Some(last) = self.waits {
+            self.ends = last.min(now + CHANGE);
+        }
     }
 }
 
@@ -71,6 +105,8 @@ pub(super) async fn members(context: &Context) -> Result<Vec<Member>, String> {
 }
 
 enum Trouble {
+    /// There is nobody to ask.
+    Nobody,
     /// May pass by itself.
     Passing(String),
     /// Will be the same next time.
@@ -109,7 +145,7 @@ async fn attempt(
         _ => None,
     };
     let Some(client) = client(context, avoid).await else {
-        return Err(Trouble::Passing("no healthy member can be asked".into()));
+        return Err(Trouble::Nobody);
     };
     let before = client.member_list_linearizable().await.map_err(trouble)?;
     if is_done(call, &before) {
@@ -391,6 +427,22 @@ mod tests {
             "etcdserver: can only promote a learner member which is in sync with leader"
         ));
         assert!(!passes("etcdserver: member not found"));
+    }
+
+    #[test]
+    fn an_update_waits_for_the_member_as_long_as_its_gate_would() {
+        let ends = |call: &EtcdCall, nobody: u64| {
+            let mut patience = Patience::new(call);
+            for second in 0..nobody {
+                patience.nobody(patience.begun + Duration::from_secs(second));
+            }
+            (patience.ends - patience.begun).as_secs()
+        };
+        let update = EtcdCall::Update(MemberId(1), vec![]);
+        assert_eq!(ends(&update, 0), 60);
+        assert_eq!(ends(&update, 41), 100);
+        assert_eq!(ends(&update, 90), 120);
+        assert_eq!(ends(&EtcdCall::Remove(MemberId(1)), 90), 60);
     }
 
     #[test]
