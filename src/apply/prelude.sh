@@ -150,17 +150,21 @@ q_aside() {
   fi
   sync -- "$(dirname -- "$1")"
 }
-# Of a stopped member: what is at $1, by whatever name, goes to $2; $3 is a stamp. On one file system it is a rename. Else
-# the original is put out of the way first, and the copy gets its name last, when the original was put aside for good: a
-# unit that starts in between finds neither (see src/observed/data.rs for what counts when this is cut off).
-q_relocate() {
+q_can_be_renamed() {
   if mountpoint -q -- "$1"; then
     printf '%s is a mount point and cannot be renamed: mount it at %s by hand, or leave it\n' "$1" "${1%/*}" >&2
     return 79
   fi
+}
+# One directory by two names.
+q_is_same() { [ -e "$2" ] && [ "$(stat -Lc %d:%i -- "$1")" = "$(stat -Lc %d:%i -- "$2")" ]; }
+# Of a stopped member: what is at $1, by whatever name, goes to $2; $3 is a stamp. On one file system it is a rename. Else
+# the original is put out of the way first, and the copy gets its name last, when the original was put aside for good: a
+# unit that starts in between finds neither (see src/observed/data.rs for what counts when this is cut off).
+q_relocate() {
+  q_can_be_renamed "$1"
   if [ ! -e "$1" ]; then printf '%s is not there any more\n' "$1" >&2; return 76; fi
-  # One directory by two names.
-  if [ -e "$2" ] && [ "$(stat -Lc %d:%i -- "$1")" = "$(stat -Lc %d:%i -- "$2")" ]; then return 0; fi
+  if q_is_same "$1" "$2"; then return 0; fi
   # What lies at the new place is of an earlier life.
   q_aside "$2" "$2.quorate-$3"
   if q_on_one_mount "$1" "${2%/*}"; then
@@ -223,21 +227,29 @@ q_nearest() {
   while [ ! -d "$q_dir" ]; do q_dir=$(dirname -- "$q_dir"); done
   printf '%s' "$q_dir"
 }
-# Whether the copies that q_relocate would make fit, all that are asked for one after the other. What is inside of
+# Whether the copies that q_relocate would make fit, and nothing is in the way of a rename: all that are asked for one after the other. What is inside of
 # something that moves before comes along with it, and is where that was until then.
-q_asked='' q_went_from='' q_went_to='' q_brought=0
+q_asked='' q_went_from='' q_went_to='' q_copied='' q_brought=0
 q_fits() {
-  q_source=$1 q_at=$1 q_more=0
+  q_source=$1 q_at=$1 q_more=0 q_fixed=1 q_blocked=1
   if [ -n "$q_went_to" ]; then
-    case $1 in "$q_went_to"/*) q_source=$q_went_from${1#"$q_went_to"} q_at=$(q_nearest "$q_went_to") ;; esac
+    # A copy is no mount point, and what is in its way is set aside with all that is mounted in it.
+    case $1 in "$q_went_to"/*) q_source=$q_went_from${1#"$q_went_to"} q_at=$(q_nearest "$q_went_to") q_fixed=$((1 - q_copied)) ;; esac
+    case $2 in "$q_went_to"/*) q_blocked=0 ;; esac
     case $q_went_to in "$1"/*) q_more=$q_brought ;; esac
   fi
   if [ ! -e "$q_source" ]; then return 0; fi
+  if [ "$q_fixed" = 1 ]; then q_can_be_renamed "$q_source"; fi
+  if [ "$q_blocked" = 1 ] && ! q_is_same "$q_source" "$2" && mountpoint -q -- "$2"; then
+    printf '%s is a mount point, and data of its own cannot take its place: unmount it, or name another directory\n' "$2" >&2
+    return 79
+  fi
   q_room_at=$(q_nearest "${2%/*}")
   q_size "$q_source"
   q_kib=$((q_kib + q_more))
-  q_went_from=$q_source q_went_to=$2 q_brought=$q_kib
+  q_went_from=$q_source q_went_to=$2 q_copied=0 q_brought=$q_kib
   if q_on_one_mount "$q_at" "$q_room_at"; then return 0; fi
+  q_copied=1
   q_disk=$(stat -c %d -- "$q_room_at")
   q_wants=$((q_kib + 65536))
   for q_other in $q_asked; do

@@ -335,3 +335,33 @@ fn a_size_is_told_of_what_is_in_use() {
         "du() { echo '12 it'; echo gone >&2; return 1; }\nq_size ./a/member\n[ $q_kib = 12 ]";
     assert_eq!(machine.shell(&format!("{PRELUDE}{size}\n")), Some(0));
 }
+
+/// A member is not stopped for what cannot be renamed.
+#[test]
+fn mount_points_are_noticed_before_anything_is_stopped() {
+    let asked = |mounted: &str, calls: &str| {
+        let machine = Machine::new();
+        let mounts = format!("mountpoint() {{ [ \"$3\" = {mounted} ]; }}");
+        machine.shell(&format!(
+            "{PRELUDE}{MACHINE}{mounts}\nmkdir -p a/b a/dir\n{calls}\n"
+        ))
+    };
+    let wal = "q_fits ./a/member/wal ./a/dir/wal 1";
+    let real = "stat() { command stat \"$@\"; }";
+    assert_eq!(asked("./a/member/wal", wal), Some(79));
+    assert_eq!(
+        asked("./a/dir/wal", &format!("mkdir a/dir/wal\n{real}\n{wal}")),
+        Some(79)
+    );
+    assert_eq!(asked("./a/member", wal), Some(0), "it stays");
+    // What is further in goes along with a rename, and a copy is none.
+    let along =
+        |to: &str| format!("q_fits ./a/member {to}/member 1\nq_fits {to}/member/wal {to}/wal 1");
+    assert_eq!(asked("./a/member/wal", &along("./a/dir")), Some(79));
+    assert_eq!(asked("./a/member/wal", &along("./b")), Some(0));
+    let into = "q_fits ./a/member ./b/member 1\nq_fits ./c/wal ./b/member/wal 1";
+    let into = format!("mkdir c/wal\n{into}");
+    assert_eq!(asked("./b/member/wal", &into), Some(0));
+    let same = format!("ln -s ../a/member c/member\n{real}\nq_fits ./a/member ./c/member 1");
+    assert_eq!(asked("./c/member", &same), Some(0));
+}
