@@ -407,7 +407,9 @@ impl Steps<'_> {
             }
         }
         self.draft.actions.extend(joining.prepare);
-        for action in joining.vacate {
+        for mut action in joining.vacate {
+            // A host is claimed before it changes, and the unit that is stopped may be one that is written first.
+            action.needs.extend(ready.iter().cloned());
             self.push(action);
         }
         if let Some(mut add) = joining.add {

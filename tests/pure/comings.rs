@@ -2,6 +2,8 @@
 //! in the way.
 
 use quorate::action::{ActionId, ActionKind, marker::Claim};
+use quorate::etcd::id::MemberId;
+use quorate::etcd::wal::WalIdentity;
 use quorate::observed::etcd::EtcdState;
 use quorate::observed::host::DataDir;
 use quorate::observed::marker::{MarkerState, Phase};
@@ -361,4 +363,31 @@ fn a_member_that_is_replaced_runs_on_its_own_files_to_the_end() {
         found.unwrap_or_else(|| panic!("{id} in {:?}: {}", ids(&plan), reasons(&plan)))
     };
     assert!(at("stop") < at("configure") && at("configure") < at("add"));
+}
+
+/// A host that was reinstalled with its disk kept has stale data and no unit: there is one to stop when it is written.
+#[test]
+fn a_host_is_ready_before_its_former_member_makes_way() {
+    let mut observed = living();
+    let mut blank = World::new(desired(4)).observe().hosts["etcd-4"].clone();
+    let Some(DataDir::Wal(ours)) = observed.facts("etcd-1").map(|facts| facts.data.clone()) else {
+        panic!("a member has data");
+    };
+    if let HostState::Known(facts) = &mut blank {
+        facts.data = DataDir::Wal(WalIdentity {
+            member_id: MemberId(99),
+            ..ours
+        });
+    }
+    observed.hosts.insert("etcd-4".into(), blank);
+    let plan = plan_of(&[1, 2, 3, 4], &observed, CONVERGE);
+    let stop = plan
+        .actions
+        .iter()
+        .find(|action| action.id.0 == "node.etcd-4.stop");
+    let needs = &stop.expect("it is stopped").needs;
+    for verb in ["claim", "configure"] {
+        let id = format!("node.etcd-4.{verb}");
+        assert!(needs.iter().any(|need| need.0 == id), "{id}: {needs:?}");
+    }
 }
