@@ -359,8 +359,9 @@ impl Run<'_> {
         }
         // Once it listens nobody else does: it stays until the program ends.
         tokio::spawn(async move {
-            let pressed = async || tokio::signal::ctrl_c().await.is_ok();
-            if interrupts(&signals, pressed).await {
+            if let Ok(signs) = signs()
+                && interrupts(&signals, signs).await
+            {
                 std::process::exit(i32::from(INTERRUPTED));
             }
         });
@@ -466,15 +467,50 @@ impl Run<'_> {
     }
 }
 
-/// Tells a run that the operator wants to stop. Returns when the program is to end at once: at the second time, or where
-/// no run listens any more.
+/// What the operating system tells a program that should stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sign {
+    /// Ctrl-C.
+    Pressed,
+    /// SIGTERM: of somebody who may well repeat it, or of a pipeline that is cancelled.
+    Terminate,
+}
+
+/// Signs as they come.
+fn signs() -> std::io::Result<mpsc::UnboundedReceiver<Sign>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    // A run whose terminal is gone goes on to its end: nobody else would take back what fails.
+    drop(signal(SignalKind::hangup())?);
+    let (tell, signs) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let sign = tokio::select! {
+                Some(()) = interrupt.recv() => Sign::Pressed,
+                Some(()) = terminate.recv() => Sign::Terminate,
+                else => return,
+            };
+            if tell.send(sign).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(signs)
+}
+
+/// Tells a run that the operator wants to stop. Returns when the program is to end at once: when Ctrl-C is pressed after
+/// that, or where no run listens any more.
 async fn interrupts(
     signals: &mpsc::UnboundedSender<Signal>,
-    mut pressed: impl AsyncFnMut() -> bool,
+    mut signs: mpsc::UnboundedReceiver<Sign>,
 ) -> bool {
     let mut told = false;
-    while pressed().await {
-        if told || signals.send(Signal::Interrupt).is_err() {
+    while let Some(sign) = signs.recv().await {
+        if signals.is_closed() || (told && sign == Sign::Pressed) {
+            return true;
+        }
+        if !told && signals.send(Signal::Interrupt).is_err() {
             return true;
         }
         told = true;
@@ -553,18 +589,26 @@ mod tests {
     #[tokio::test]
     async fn nobody_is_kept_by_a_run_that_is_over() {
         let (signals, mut incoming) = mpsc::unbounded_channel();
-        let presses = |count: usize| {
-            let mut left = count;
-            async move || {
-                left = left.saturating_sub(1);
-                left > 0
-            }
+        use Sign::{Pressed, Terminate};
+        let come = |signs: &[Sign]| {
+            let (tell, come) = mpsc::unbounded_channel();
+            signs.iter().for_each(|sign| tell.send(*sign).unwrap());
+            come
         };
-        assert!(!interrupts(&signals, presses(2)).await, "the run stops");
-        assert!(matches!(incoming.try_recv(), Ok(Signal::Interrupt)));
-        assert!(interrupts(&signals, presses(3)).await, "twice");
+        for first in [Pressed, Terminate] {
+            assert!(!interrupts(&signals, come(&[first])).await, "the run stops");
+            assert!(matches!(incoming.try_recv(), Ok(Signal::Interrupt)));
+            assert!(interrupts(&signals, come(&[first, Pressed])).await, "twice");
+            assert!(matches!(incoming.try_recv(), Ok(Signal::Interrupt)));
+        }
+        let again = [Pressed, Terminate, Terminate];
+        assert!(
+            !interrupts(&signals, come(&again)).await,
+            "it stops already"
+        );
+        assert!(incoming.try_recv().is_ok() && incoming.try_recv().is_err());
         drop(incoming);
-        assert!(interrupts(&signals, presses(2)).await, "it is over");
+        assert!(interrupts(&signals, come(&[Terminate])).await, "it is over");
     }
 
     #[test]
