@@ -336,6 +336,8 @@ impl Run<'_> {
             });
             plan = self.session.plan(&observed, &plan.intent);
             self.show(&plan);
+            // Members may have come while the lock was waited for.
+            covers(&plan, &observed, nodes)?;
         }
         let mut authority = None;
         let tls = &plan.desired.tls;
@@ -405,15 +407,7 @@ impl Run<'_> {
         sink: &Sink,
         signals: &mpsc::UnboundedSender<Signal>,
     ) -> Result<Lock, Failure> {
-        let (ours, all) = observed.voters_on(&plan.desired, nodes);
-        if !plan.intent.goal.is_destroy() && ours < safety::quorum(all) {
-            return Err(Failure::new(format!(
-                "the lock would cover {ours} of {all} voters, {} are needed",
-                safety::quorum(all)
-            ))
-            .code(BLOCKED)
-            .remedy("make more hosts reachable, and plan again"));
-        }
+        covers(plan, observed, nodes)?;
         let deadline = tokio::time::Instant::now() + self.args.lock_timeout;
         let began = std::time::Instant::now();
         loop {
@@ -465,6 +459,20 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// Fails unless a lock on these nodes is one on a majority of the voters.
+fn covers(plan: &Plan, observed: &Observed, nodes: &[String]) -> Result<(), Failure> {
+    let (ours, all) = observed.voters_on(&plan.desired, nodes);
+    if plan.intent.goal.is_destroy() || ours >= safety::quorum(all) {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "the lock would cover {ours} of {all} voters, {} are needed",
+        safety::quorum(all)
+    ))
+    .code(BLOCKED)
+    .remedy("make more hosts reachable, and plan again"))
 }
 
 /// What the operating system tells a program that should stop.
@@ -609,6 +617,23 @@ mod tests {
         assert!(incoming.try_recv().is_ok() && incoming.try_recv().is_err());
         drop(incoming);
         assert!(interrupts(&signals, come(&[Terminate])).await, "it is over");
+    }
+
+    #[test]
+    fn a_lock_covers_a_majority() {
+        let mut plan = plan();
+        let nodes = ["etcd-1".to_owned()];
+        assert!(
+            covers(&plan, &Observed::default(), &[]).is_ok(),
+            "a destroy"
+        );
+        plan.intent.goal = Goal::Converge {
+            allow_downtime: false,
+            replace: vec![],
+        };
+        assert!(covers(&plan, &Observed::default(), &nodes).is_ok());
+        let failure = covers(&plan, &Observed::default(), &[]).unwrap_err();
+        assert_eq!(failure.code, BLOCKED);
     }
 
     #[test]
