@@ -82,14 +82,16 @@ pub(super) async fn move_away(context: &Context, member: MemberId) -> Result<(),
                 last = "it leads, and cannot be asked".into();
             }
             Handover::Wait(why) => last = why.into(),
-            Handover::Ask(node, successor) => {
-                if let Some(client) = context.fleet.etcd(&node).await {
+            Handover::Ask(node, successor) => match context.fleet.etcd(&node).await {
+                Some(client) => {
                     prove(context, client.node()).await?;
-                    if let Err(error) = client.move_leader(successor).await {
-                        last = error.to_string();
-                    }
+                    last = match client.move_leader(successor).await {
+                        Ok(()) => format!("{successor} was to take over, and has not yet"),
+                        Err(error) => error.to_string(),
+                    };
                 }
-            }
+                None => last = format!("it leads, and {node} cannot be asked"),
+            },
         }
         tokio::time::sleep(AGAIN).await;
     }

@@ -142,7 +142,21 @@ async fn take_all(
     let mut attempts = JoinSet::new();
     for node in nodes {
         let (fleet, node, script) = (fleet.clone(), (*node).clone(), script.to_owned());
-        attempts.spawn(async move { (node.clone(), take_one(&fleet, &node, &script).await) });
+        attempts.spawn(async move {
+            let attempt = {
+                let node = node.clone();
+                tokio::spawn(async move { take_one(&fleet, &node, &script).await })
+            };
+            // A fault of ours is no lock.
+            let taken = match attempt.await {
+                Ok(taken) => taken,
+                Err(error) => Err(Refusal::Failed {
+                    node: node.clone(),
+                    reason: format!("internal error: {error}"),
+                }),
+            };
+            (node, taken)
+        });
     }
     let mut refusal: Option<Refusal> = None;
     while let Some(attempt) = attempts.join_next().await {

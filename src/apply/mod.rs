@@ -78,7 +78,9 @@ pub async fn run(
                     };
                     tokio::spawn(async move {
                         tokio::time::sleep(Duration::from_millis(delay)).await;
-                        let view = context.fleet.look().await;
+                        // A fault of ours must not keep the run waiting with the lock: it has seen nobody.
+                        let look = tokio::spawn(async move { context.fleet.look().await });
+                        let view = look.await.unwrap_or_default();
                         let _ = events.send(schedule::Event::Looked {
                             at: now(),
                             id,

@@ -188,7 +188,8 @@ q_relocate() {
     printf '%s was not copied to %s within %s s, or not at all\n' "$q_moving" "${2%/*}" "$q_limit" >&2
     return 77
   fi
-  sync -f -- "$q_part-$3"
+  # Before coreutils 8.24 it knows no file systems.
+  case $(sync --help 2>&1) in *file-system*) sync -f -- "$q_part-$3" ;; *) sync ;; esac
   mv -T -- "$q_moving" "$q_original.quorate-$3"
   sync -- "${1%/*}"
   mv -T -- "$q_part-$3" "$2"
