@@ -319,6 +319,7 @@ impl Model for Search {
             Step::PowerOn(host) => next.world.power_on(&host),
         }
         next.publish(self.pace);
+        next.link(&state.world);
         next.world = next.world.canonical();
         let broken = rules::always(&next.world);
         next.broken = next.broken.take().or(broken);

@@ -20,8 +20,8 @@ const LATE_MS: u64 = 2 * JOIN_DEADLINE_MS;
 /// Looks, a second apart, after which everybody has been healthy for long enough.
 const LOOKS: u64 = 8;
 
-/// The look by which etcd takes all links for lasting.
-const SETTLED: u64 = 5;
+/// Milliseconds after which etcd takes a link for lasting.
+const SETTLED_MS: u64 = 5_000;
 
 /// A plan, told apart by what it says.
 #[derive(Clone, Debug)]
@@ -101,6 +101,8 @@ pub struct Session {
     pub running: BTreeMap<ActionId, Progress>,
     looks: BTreeSet<ActionId>,
     now: u64,
+    /// When a link last came up.
+    linked: u64,
     /// Something failed since a step was last found safe.
     pub stale: bool,
     /// Something failed since everybody was last waited for.
@@ -205,6 +207,7 @@ impl Session {
             running: BTreeMap::new(),
             looks: BTreeSet::new(),
             now: 0,
+            linked: 0,
             stale: false,
             young: false,
             lost: false,
@@ -240,6 +243,11 @@ impl Session {
         self.young = true;
         self.clean = false;
         self.excused.insert(host.to_owned());
+    }
+
+    /// A link comes up: etcd does not count it for some seconds.
+    pub fn link(&mut self) {
+        self.linked = self.now;
     }
 
     /// A host loses power, and with it the lock.

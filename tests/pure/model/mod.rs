@@ -89,6 +89,15 @@ impl Model {
         faults.cloned().collect()
     }
 
+    /// Links that etcd does not count yet.
+    pub fn fresh(&self) -> BTreeSet<(ClusterId, MemberId)> {
+        let of_raft = |(cluster, raft): (&ClusterId, &Raft)| {
+            let fresh = raft.peers.iter().filter(|(_, peer)| peer.link == Link::Fresh);
+            fresh.map(|(id, _)| (*cluster, *id)).collect::<Vec<_>>()
+        };
+        self.rafts.iter().flat_map(of_raft).collect()
+    }
+
     // Hosts.
 
     /// The process ends: killed, or stopped in order, when the leadership goes first.

@@ -94,6 +94,19 @@ impl State {
         }
     }
 
+    /// Tells runs of links that were not there before.
+    pub(super) fn link(&mut self, before: &World) {
+        if self.world.etcd.fresh().is_subset(&before.etcd.fresh()) {
+            return;
+        }
+        if let Phase::Running(session) = &mut self.phase {
+            session.link();
+        }
+        if let Some(ghost) = &mut self.ghost {
+            ghost.link();
+        }
+    }
+
     /// Whether nothing happens by itself any more, except that time passes.
     pub(super) fn rests(&self) -> bool {
         let mut events = self.world.etcd.events().into_iter();

@@ -112,12 +112,12 @@ impl Session {
             Move::Wait(id) => {
                 let before = (self.looks.clone(), self.running.clone());
                 let mut session = Box::new(self);
-                for look in 0..LOOKS {
+                for _ in 0..LOOKS {
                     if !session.looks.remove(&id) {
                         break;
                     }
                     session.now += 1_000;
-                    if look == SETTLED {
+                    if session.now - session.linked > SETTLED_MS {
                         state.world.pass_time();
                         session.young = false;
                     }
