@@ -77,7 +77,7 @@ impl Leaving {
     /// All of them.
     pub fn names(&self) -> impl Iterator<Item = &String> {
         let known = self.hosts.keys().chain(self.gone.keys());
-        known.chain(&self.others)
+        known.chain(&self.others).chain(&self.unmarked)
     }
 
     /// Those that need not be known any more once the plan is done: hosts that it cleans, and hosts that are gone once
@@ -111,6 +111,13 @@ impl Leaving {
             ));
             settled.insert(name.clone());
         }
+        for name in &self.unmarked {
+            draft.warnings.push(format!(
+                "{name}: its host has no marker that can be read, which would say what on it is ours, and is not cleaned. \
+                 Its member ends by itself; take etcd and /etc/quorate off it by hand, and move its data"
+            ));
+            settled.insert(name.clone());
+        }
         settled
     }
 
@@ -124,26 +131,15 @@ impl Leaving {
         removals: &BTreeMap<MemberId, ActionId>,
         readable: Option<&BTreeSet<ActionId>>,
     ) {
-        for name in &self.unmarked {
+        let is_newer = |name: &&String| {
             let facts = inputs.observed.facts(name);
-            let why = facts.and_then(|facts| facts.marker.unreadable());
+            facts.is_some_and(|facts| matches!(facts.marker, MarkerState::Newer(_)))
+        };
+        for name in self.unmarked.iter().filter(is_newer) {
             draft.block(
                 Some(name),
-                match why {
-                    Some(why) => format!(
-                        "the cluster file does not name it any more, and its marker cannot be read: {why}"
-                    ),
-                    None => "the cluster file does not name it any more, and it has no marker, which would say what on it \
-                             is ours"
-                        .to_owned(),
-                },
-                match facts.map(|facts| &facts.marker) {
-                    Some(MarkerState::Newer(_)) => "use a newer quorate",
-                    _ => {
-                        "its member leaves all the same; clean the host by hand then: take away etcd, its unit and \
-                         /etc/quorate, and move its data"
-                    }
-                },
+                "the cluster file does not name it any more, and a newer version wrote its marker",
+                "use a newer quorate",
             );
         }
         for (name, member) in &self.hosts {

@@ -503,7 +503,8 @@ pub fn all(reached: &Reached) -> Vec<Search> {
             // A disk that comes back to a host on which another member has begun hides that one's data.
             let replaces =
                 matches!(&search.goal, Goal::Converge { replace, .. } if !replace.is_empty());
-            search.may_block |= budget.mounts > 0 && replaces;
+            // The same goes for one that was removed while its host was away, and of which its host knows nothing.
+            search.may_block |= budget.mounts > 0 && (replaces || budget.faults > 0);
             search
         })
     };
@@ -524,8 +525,11 @@ impl Scenario {
             .collect();
         for (at, (first, budget)) in each.iter().enumerate().filter(|_| self.pairs) {
             let pairs = each[at..].iter();
-            // What befalls hosts at any point, or another run beside, takes minutes together with anything else.
-            let pairs = pairs.filter(|(_, other)| is_deep() || !budget.and(*other).is_wide());
+            // Two that befall hosts at any point take half a million states each, and so does another run beside.
+            let takes_long = |other: &Budget| {
+                budget.locks + other.locks > 0 || (budget.is_wide() && other.is_wide())
+            };
+            let pairs = pairs.filter(|(_, other)| is_deep() || !takes_long(other));
             all.extend(
                 pairs.map(|(second, other)| (format!("{first} and {second}"), budget.and(*other))),
             );

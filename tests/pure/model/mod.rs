@@ -92,7 +92,10 @@ impl Model {
     /// Links that etcd does not count yet.
     pub fn fresh(&self) -> BTreeSet<(ClusterId, MemberId)> {
         let of_raft = |(cluster, raft): (&ClusterId, &Raft)| {
-            let fresh = raft.peers.iter().filter(|(_, peer)| peer.link == Link::Fresh);
+            let fresh = raft
+                .peers
+                .iter()
+                .filter(|(_, peer)| peer.link == Link::Fresh);
             fresh.map(|(id, _)| (*cluster, *id)).collect::<Vec<_>>()
         };
         self.rafts.iter().flat_map(of_raft).collect()
