@@ -38,6 +38,8 @@ pub struct Clean {
     pub files: Vec<String>,
     /// Directories to remove where they are empty, children first.
     pub directories: Vec<String>,
+    /// Directories of the data, which were there before us or not.
+    pub data: Vec<String>,
     /// Moved-aside data, which must not stay with a user that goes.
     pub aside: Vec<String>,
     /// The service user, if we made it.
@@ -190,7 +192,9 @@ impl Kind for Clean {
         );
         // Also what an earlier run has set aside, a move or a replacement.
         operations.extend(self.user.iter().flat_map(|user| {
-            self.directories.iter().map(|path| Operation::Disown {
+            let all: std::collections::BTreeSet<&String> =
+                self.directories.iter().chain(&self.data).collect();
+            all.into_iter().map(|path| Operation::Disown {
                 user: user.clone(),
                 path: path.clone(),
             })

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::perform::{Context, prove};
+use super::perform::{Context, Failure, SPARE, prove};
 use super::script::EtcdCall;
 use crate::action::MembershipChange;
 use crate::action::add::Add;
@@ -38,13 +38,24 @@ pub(super) async fn perform(
     context: &Context,
     call: &EtcdCall,
     spare: Option<&Spare>,
-) -> Result<(), String> {
+) -> Result<(), Failure> {
     let mut patience = Patience::new(call);
+    let mut unsafe_since = None;
     loop {
-        let last = match attempt(context, call, spare).await {
+        let tried = attempt(context, call, spare).await;
+        if !matches!(tried, Err(Trouble::Unsafe(_))) {
+            unsafe_since = None;
+        }
+        let last = match tried {
             Ok(true) => return Ok(()),
             Ok(false) => "it has not taken effect".to_owned(),
-            Err(Trouble::Lasting(why)) => return Err(why),
+            Err(Trouble::Lasting(why)) => return Err(why.into()),
+            Err(Trouble::Unsafe(why)) => {
+                if unsafe_since.get_or_insert_with(Instant::now).elapsed() >= SPARE {
+                    return Err(Failure::refused(why));
+                }
+                why
+            }
             Err(Trouble::Passing(why)) => why,
             Err(Trouble::Nobody) => {
                 patience.nobody(Instant::now());
@@ -53,7 +64,7 @@ pub(super) async fn perform(
         };
         if Instant::now() >= patience.ends {
             let waited = patience.begun.elapsed().as_secs();
-            return Err(format!("after {waited} s: {last}"));
+            return Err(format!("after {waited} s: {last}").into());
         }
         tokio::time::sleep(AGAIN).await;
     }
@@ -107,6 +118,8 @@ pub(super) async fn members(context: &Context) -> Result<Vec<Member>, String> {
 enum Trouble {
     /// There is nobody to ask.
     Nobody,
+    /// The cluster cannot spare the member now.
+    Unsafe(String),
     /// May pass by itself.
     Passing(String),
     /// Will be the same next time.
@@ -291,7 +304,7 @@ async fn still_safe(
         EtcdCall::Update(..) => {
             let Some(spare) = spare else { return Ok(()) };
             let asked = spare.ask(&context.fleet.look().await);
-            return asked.map_err(|refusal| Trouble::Passing(format!("not safe: {refusal}")));
+            return asked.map_err(|refusal| Trouble::Unsafe(format!("not safe: {refusal}")));
         }
         EtcdCall::AwaitDialable(..) | EtcdCall::Snapshot | EtcdCall::MoveLeader(_) => return Ok(()),
     };

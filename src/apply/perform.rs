@@ -20,7 +20,7 @@ const PROOF: Duration = Duration::from_secs(900);
 /// Time for an upload.
 const UPLOAD: Duration = Duration::from_secs(900);
 /// Time for a cluster to spare a member that it could spare a moment ago: leaders change.
-const SPARE: Duration = Duration::from_secs(10);
+pub(super) const SPARE: Duration = Duration::from_secs(10);
 /// Time between two looks at that.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -66,6 +66,15 @@ impl From<String> for Failure {
 }
 
 impl Failure {
+    /// It was not safe to go on.
+    pub(super) fn refused(why: String) -> Self {
+        Self {
+            balked: true,
+            refused: true,
+            ..why.into()
+        }
+    }
+
     /// Before anything was done.
     fn untouched(why: String) -> Self {
         Self {
@@ -100,11 +109,10 @@ pub async fn action(
             spared(context, spare).await?;
         }
         let done = step(context, action, one, spare.as_ref()).await;
-        done.map_err(|why| Failure {
-            why,
+        done.map_err(|failure| Failure {
             balked: spare.is_some(),
-            refused: false,
             untouched,
+            ..failure
         })?;
     }
     Ok(())
@@ -127,12 +135,7 @@ async fn spared(context: &Context, spare: Spare) -> Result<(), Failure> {
             return Ok(());
         };
         if Instant::now() >= deadline {
-            return Err(Failure {
-                why: format!("not safe: {refusal}"),
-                balked: true,
-                refused: true,
-                untouched: false,
-            });
+            return Err(Failure::refused(format!("not safe: {refusal}")));
         }
         tokio::time::sleep(AGAIN).await;
     }
@@ -163,22 +166,23 @@ async fn step(
     action: &Action,
     step: Step,
     spare: Option<&Spare>,
-) -> Result<(), String> {
+) -> Result<(), Failure> {
     match step {
         Step::Script { text, limit, .. } => {
             let host = host(context, action).await?;
-            run_script(&host, text.expose_secret(), limit).await
+            run_script(&host, text.expose_secret(), limit).await?;
         }
         Step::Upload { sha256, arch, to } => {
             let host = host(context, action).await?;
-            upload(context, &host, &action.id, (&sha256, &arch), to).await
+            upload(context, &host, &action.id, (&sha256, &arch), to).await?;
         }
-        Step::Etcd(EtcdCall::MoveLeader(member)) => leader::move_away(context, member).await,
+        Step::Etcd(EtcdCall::MoveLeader(member)) => leader::move_away(context, member).await?,
         Step::Etcd(EtcdCall::AwaitDialable(member, urls)) => {
-            membership::await_dialable(context, member, &urls).await
+            membership::await_dialable(context, member, &urls).await?;
         }
-        Step::Etcd(call) => membership::perform(context, &call, spare).await,
+        Step::Etcd(call) => membership::perform(context, &call, spare).await?,
     }
+    Ok(())
 }
 
 /// The host of an action. What only talks to etcd does not ask for it: its host may be gone for ever.

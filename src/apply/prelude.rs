@@ -38,7 +38,7 @@ fn what_hinders_services_goes_with_the_packages() {
     let dir = tempfile::tempdir().unwrap();
     assert!(PRELUDE.contains(&format!("q_policy={}\n", runtime::POLICY_PATH)));
     let written = format!(
-        "printf '{}' >\"$q_new\"",
+        "q_our_policy() {{ printf '{}'; }}",
         runtime::POLICY.replace('\n', "\\n")
     );
     assert!(PRELUDE.contains(&written));
@@ -46,6 +46,11 @@ fn what_hinders_services_goes_with_the_packages() {
     std::fs::write(dir.path().join("policy"), runtime::POLICY).unwrap();
     let (code, said) = shell(dir.path(), &format!("{here}q_release yum x\nls"));
     assert_eq!((code, said.contains("policy")), (Some(0), false), "{said}");
+    // Somebody added a rule to what we had left.
+    let text = format!("{}exit 0\n", runtime::POLICY);
+    std::fs::write(dir.path().join("policy"), text).unwrap();
+    let (_, said) = shell(dir.path(), &format!("{here}q_release yum x\nls"));
+    assert!(said.contains("policy"), "theirs by now: {said}");
     std::fs::write(dir.path().join("policy"), "#!/bin/sh\nexit 101\n").unwrap();
     let (_, said) = shell(dir.path(), &format!("{here}q_release yum x\nls"));
     assert!(said.contains("policy"), "somebody else's: {said}");

@@ -18,9 +18,11 @@ q_lower() {
   fi
 }
 # What keeps packages from starting a member of their own must not outlive their installation.
+q_our_policy() { printf '#!/bin/sh\n# quorate\nexit 101\n'; }
+q_is_our_policy() { [ -f "$q_policy" ] && [ ! -L "$q_policy" ] && [ "$(cat -- "$q_policy")" = "$(q_our_policy)" ]; }
 q_drop_policy() {
   rm -f -- "$(q_name "$q_policy" new)"
-  if grep -qs '^# quorate$' "$q_policy"; then rm -f -- "$q_policy"; fi
+  if q_is_our_policy; then rm -f -- "$q_policy"; fi
 }
 q_unhinder() {
   q_drop_policy
@@ -117,7 +119,9 @@ q_stop_for_moves() {
 q_is_unused() {
   if [ ! -e "$q_stopped" ]; then return 1; fi
   { read -r q_mover && read -r q_since; } <"$q_stopped" || return 1
-  [ -n "$q_since" ] && [ "$(q_last_start "$q_mover")" = "$q_since" ]
+  # systemd says 0 of a unit that it has forgotten, started since or not.
+  case $q_since in ''|*=0|*=) return 1 ;; esac
+  [ "$(q_last_start "$q_mover")" = "$q_since" ]
 }
 q_has_wal() { for q_file in "$1"/*.wal; do if [ -e "$q_file" ]; then return 0; fi; done; return 1; }
 q_assert_no_wal() {
@@ -289,7 +293,9 @@ q_purge() {
   fi
 }
 # Of links it is the link that is given away, and what is mounted further in is somebody else's.
-q_to_user() { if [ -e "$3" ]; then find "$3" -xdev -exec chown -h "$1:$2" {} +; fi; }
+# Whose tree it was may still change it: names are looked up from the directory that they are in. What a file system does
+# not let go stays; the member says whether it can read it.
+q_to_user() { if [ -e "$3" ]; then find "$3" -xdev -execdir chown -h "$1:$2" {} + || :; fi; }
 # The directory around it, where it is of the same owner, could not stay with a user that goes either.
 q_to_root() {
   if [ ! -e "$1" ]; then return 0; fi
@@ -301,8 +307,8 @@ q_to_root() {
 # What would belong to a bare number is that of whoever gets it next.
 q_disown() {
   if [ ! -d "$2" ]; then return 0; fi
-  if id -u "$1" >/dev/null 2>&1; then find "$2" -user "$1" -exec chown -h root {} +; fi
-  if getent group "$1" >/dev/null; then find "$2" -group "$1" -exec chgrp -h root {} +; fi
+  if id -u "$1" >/dev/null 2>&1; then find "$2" -xdev -user "$1" -execdir chown -h root {} + || :; fi
+  if getent group "$1" >/dev/null; then find "$2" -xdev -group "$1" -execdir chgrp -h root {} + || :; fi
 }
 q_keep() {
   for q_path in "$@"; do
@@ -376,9 +382,9 @@ q_packages() {
   systemctl mask --runtime -q "$q_unit" || :
   if [ "$q_manager" = apt-get ]; then
     # One of ours is of a run that was killed.
-    if [ ! -e "$q_policy" ] || grep -qs '^# quorate$' "$q_policy"; then
+    if { [ ! -e "$q_policy" ] && [ ! -L "$q_policy" ]; } || q_is_our_policy; then
       q_new=$(q_name "$q_policy" new)
-      printf '#!/bin/sh\n# quorate\nexit 101\n' >"$q_new"
+      q_our_policy >"$q_new"
       chmod 0755 "$q_new"
       sync -- "$q_new"
       mv -fT -- "$q_new" "$q_policy"

@@ -37,13 +37,13 @@ pub async fn observe(fleet: &Arc<Fleet>, operator: &Operator) -> Observed {
         for name in observed.take_in(operator.desired(), found) {
             fleet.remove(&name).await;
         }
-        // Some were asked later than others: who leads a busy cluster and is asked last seems far ahead of all.
-        for (name, state) in fleet.ask_all().await {
-            if let (Some(HostState::Known(facts)), EtcdState::Answered(_)) =
-                (observed.hosts.get_mut(&name), &state)
-            {
-                facts.etcd = state;
-            }
+    }
+    // Some were asked later than others: who leads a busy cluster and is asked last seems far ahead of all.
+    for (name, state) in fleet.ask_all().await {
+        if let (Some(HostState::Known(facts)), EtcdState::Answered(_)) =
+            (observed.hosts.get_mut(&name), &state)
+        {
+            facts.etcd = state;
         }
     }
     let arches: BTreeSet<String> = observed

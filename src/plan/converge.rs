@@ -131,6 +131,7 @@ fn attempt(
         known,
         view,
         diagnosis: &diagnosis,
+        loses_dead: leavers.iter().any(|id| diagnosis.unhealthy(*id).is_some()),
         under_way: roster
             .seats
             .iter()
@@ -163,6 +164,11 @@ fn attempt(
                 };
                 let agreed = member::converge(inputs, draft, host, &cluster, wal, &mut first);
                 refused |= !agreed;
+                if !agreed && matches!(seat, Seat::Learner { .. }) && !host.facts.unit.is_up() {
+                    // It gets no vote while it does not run.
+                    roster.seats.insert(node.name.clone(), Seat::Blocked);
+                    roster.unfinished = true;
+                }
                 // A second one that nobody can dial would take the quorum with it.
                 roster.unfinished |= !agreed && cluster.under_way.contains(&member_id);
             }
@@ -205,7 +211,7 @@ fn attempt(
     let stay = leavers
         .iter()
         .filter(|member| !changes.removals.contains_key(*member));
-    let settled = leaving.settled(draft, view, stay.count(), &roster.seats);
+    let settled = leaving.settled(draft, view, stay.count(), &roster.seats, &changes.removals);
     keep_until_clean(draft);
     settled
 }
@@ -264,6 +270,19 @@ fn keep_until_clean(draft: &mut Draft) {
 fn agree(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Known> {
     let cluster = &inputs.desired.cluster;
     let ours = inputs.observed.generation(&cluster.name, &cluster.token);
+    let answers = inputs.observed.cluster().cluster_ids;
+    // Who answers knows better which one lives than how many hosts bear it.
+    let marked = inputs
+        .observed
+        .known()
+        .filter_map(|(_, facts)| facts.marker.get());
+    let mut living = marked
+        .filter(|marker| marker.cluster == cluster.name)
+        .filter_map(|marker| marker.cluster_id)
+        .filter(|id| answers.contains(id))
+        .collect::<BTreeSet<ClusterId>>()
+        .into_iter();
+    let alive = living.next().filter(|_| living.next().is_none());
     let mut found: Option<Known> = None;
     let mut others: Vec<(&str, &Marker)> = Vec::new();
     for (node, facts) in inputs.observed.known() {
@@ -281,7 +300,10 @@ fn agree(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Known> {
         let Some(cluster_id) = marker.cluster_id else {
             continue;
         };
-        let is_other = ours.is_some_and(|ours| ours.nonce != marker.generation.nonce);
+        let is_other = match alive {
+            Some(alive) => alive != cluster_id,
+            None => ours.is_some_and(|ours| ours.nonce != marker.generation.nonce),
+        };
         match &found {
             _ if is_other => others.push((node, marker)),
             None => {
@@ -294,12 +316,12 @@ fn agree(inputs: &Inputs<'_>, draft: &mut Draft) -> Option<Known> {
             Some(_) => others.push((node, marker)),
         }
     }
-    let answers = inputs.observed.cluster().cluster_ids;
-    let lives = |known: &Known| answers.contains(&known.cluster_id);
-    let is_told = |(_, other): &(&str, &Marker)| {
-        ours.is_some_and(|ours| ours.nonce != other.generation.nonce)
+    let is_told = |known: &Known| {
+        let differs =
+            |(_, other): &(&str, &Marker)| other.generation.nonce != known.generation.nonce;
+        Some(known.cluster_id) == alive && others.iter().all(differs)
     };
-    if found.as_ref().is_some_and(lives) && others.iter().all(is_told) {
+    if found.as_ref().is_some_and(is_told) {
         // Their own seats say what is wrong with the others.
         return found;
     }

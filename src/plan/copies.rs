@@ -52,15 +52,19 @@ impl Seating<'_> {
             )
         } else {
             let other = self.listing.also_on(here, member)?;
-            match (is_here, owner) {
-                (true, Some(_)) => (
+            // The name alone says nothing of who is the copy: a backup has it as well.
+            let answers_from = self.view.statuses.get(&id).map(|(node, _)| node.as_str());
+            let url = &self.host.layout.peer_url;
+            let is_original = member.peer_urls.contains(url) || answers_from == Some(here);
+            match (is_here, is_original) {
+                (true, true) => (
                     format!("the data of its member {id} is on {other}'s host as well: it was copied"),
                     format!(
                         "two members with one identity ruin the cluster: stop etcd on {other} and remove the data and \
                          /etc/quorate there, not here"
                     ),
                 ),
-                (true, None) => (
+                (true, false) => (
                     format!("the data of its member {id} is on {other}'s host as well: one of them was copied"),
                     "two members with one identity ruin the cluster: stop etcd on the copy and remove its data and \
                      /etc/quorate"

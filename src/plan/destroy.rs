@@ -146,10 +146,13 @@ pub(super) fn host(
     }
     let mut directories = marker.directories.clone();
     directories.reverse();
+    let places = marker.places().into_iter();
+    let data = places.flat_map(|place| std::iter::once(place.data_dir).chain(place.wal_dir));
     let kind = ActionKind::Clean(Clean {
         unit: marker.unit.clone(),
         files: marker.files.keys().cloned().collect(),
         directories,
+        data: data.collect(),
         aside,
         user: marker.user.clone(),
         packages: marker.packages.clone(),

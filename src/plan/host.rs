@@ -121,6 +121,20 @@ impl Host<'_> {
                 "use an amd64 or arm64 host",
             ));
         }
+        // Another one of that name would have another number than the process that runs, and its data.
+        if !facts.user && facts.unit.is_up() {
+            blocked.push(self.blocked(
+                format!(
+                    "{} runs, and the host knows no user {}",
+                    self.layout.unit, self.layout.user
+                ),
+                format!(
+                    "see why `id {}` fails there: a directory service that is away, or an account that was removed; stop \
+                     the unit first if it is gone for good",
+                    self.layout.user
+                ),
+            ));
+        }
         for directory in &self.layout.directories {
             if let Some(FileFact::Other(kind)) = facts.files.get(&directory.path) {
                 blocked.push(self.blocked(

@@ -20,8 +20,10 @@ pub(super) struct Leaving {
     pub gone: BTreeMap<String, String>,
     /// Names of hosts that are none of this cluster's any more.
     pub others: BTreeSet<String>,
-    /// Names of hosts that bear something of a member, and nothing says what of it is ours.
-    pub unmarked: BTreeSet<String>,
+    /// Hosts that bear something of a member, and nothing says what of it is ours; with the member whose data it is.
+    pub unmarked: BTreeMap<String, Option<MemberId>>,
+    /// Names of those of them whose marker a newer version wrote.
+    pub newer: BTreeSet<String>,
 }
 
 /// Finds them.
@@ -30,7 +32,8 @@ pub(super) fn leaving(inputs: &Inputs<'_>, view: &ClusterView, generation: &Gene
         hosts: BTreeMap::new(),
         gone: BTreeMap::new(),
         others: inputs.observed.others.clone(),
-        unmarked: BTreeSet::new(),
+        unmarked: BTreeMap::new(),
+        newer: BTreeSet::new(),
     };
     let named: BTreeSet<&String> = inputs.desired.nodes.iter().map(|node| &node.name).collect();
     for (name, state) in &inputs.observed.hosts {
@@ -45,7 +48,14 @@ pub(super) fn leaving(inputs: &Inputs<'_>, view: &ClusterView, generation: &Gene
             HostState::Known(facts)
                 if facts.marker.get().is_none() && !markers::is_clean(facts) =>
             {
-                leaving.unmarked.insert(name.clone());
+                let member = match &facts.data {
+                    DataDir::Wal(wal) => Some(wal.member_id),
+                    _ => None,
+                };
+                leaving.unmarked.insert(name.clone(), member);
+                if matches!(facts.marker, MarkerState::Newer(_)) {
+                    leaving.newer.insert(name.clone());
+                }
             }
             HostState::Known(facts) => {
                 let Some(marker) = facts.marker.get().filter(|marker| {
@@ -77,7 +87,7 @@ impl Leaving {
     /// All of them.
     pub fn names(&self) -> impl Iterator<Item = &String> {
         let known = self.hosts.keys().chain(self.gone.keys());
-        known.chain(&self.others).chain(&self.unmarked)
+        known.chain(&self.others).chain(self.unmarked.keys())
     }
 
     /// Those that need not be known any more once the plan is done: hosts that it cleans, and hosts that are gone once
@@ -88,6 +98,7 @@ impl Leaving {
         view: &ClusterView,
         stay: usize,
         seats: &BTreeMap<String, Seat>,
+        removals: &BTreeMap<MemberId, ActionId>,
     ) -> BTreeSet<String> {
         let mut settled: BTreeSet<String> = draft
             .actions
@@ -111,7 +122,12 @@ impl Leaving {
             ));
             settled.insert(name.clone());
         }
-        for name in &self.unmarked {
+        let stays = |id: &MemberId| view.member(*id).is_some() && !removals.contains_key(id);
+        for (name, member) in &self.unmarked {
+            if may_be_held(name) || self.newer.contains(name) || member.as_ref().is_some_and(stays)
+            {
+                continue;
+            }
             draft.warnings.push(format!(
                 "{name}: its host has no marker that can be read, which would say what on it is ours, and is not cleaned. \
                  Its member ends by itself; take etcd and /etc/quorate off it by hand, and move its data"
@@ -131,11 +147,7 @@ impl Leaving {
         removals: &BTreeMap<MemberId, ActionId>,
         readable: Option<&BTreeSet<ActionId>>,
     ) {
-        let is_newer = |name: &&String| {
-            let facts = inputs.observed.facts(name);
-            facts.is_some_and(|facts| matches!(facts.marker, MarkerState::Newer(_)))
-        };
-        for name in self.unmarked.iter().filter(is_newer) {
+        for name in &self.newer {
             draft.block(
                 Some(name),
                 "the cluster file does not name it any more, and a newer version wrote its marker",

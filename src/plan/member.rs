@@ -49,6 +49,8 @@ pub(super) struct Cluster<'a> {
     pub diagnosis: &'a safety::Diagnosis<'a>,
     /// Members that a run has left half-way to another address.
     pub under_way: BTreeSet<MemberId>,
+    /// Whether the file takes out members that are not well.
+    pub loses_dead: bool,
 }
 
 /// Plans it for the host of one member. Returns whether nothing of it is blocked.
@@ -107,7 +109,8 @@ pub(super) fn converge(
     }
     // A process of other means may be its own, with its data in use.
     let taken = host.taken_ports();
-    if !host.facts.unit.is_up() && !taken.is_empty() {
+    let runs = host.facts.unit.is_up() && host.facts.unit.environment.is_some();
+    if !runs && !taken.is_empty() {
         draft.blocked.extend(taken);
         return false;
     }
@@ -256,9 +259,11 @@ pub(super) fn converge(
             || readdress.as_ref().is_some_and(Readdress::is_known);
         let mut voters = cluster.view.voters();
         let is_voter = voters.any(|voter| voter.id == wal.member_id);
-        // What changes its address as well is no mere mending.
-        let is_unwell =
-            is_voter && readdress.is_none() && cluster.diagnosis.unhealthy(wal.member_id).is_some();
+        // What changes its address as well is no mere mending, and dead ones that go need not wait for it.
+        let is_unwell = is_voter
+            && readdress.is_none()
+            && !cluster.loses_dead
+            && cluster.diagnosis.unhealthy(wal.member_id).is_some();
         if !up || is_unwell || (half_way && !sabotage::on(Bug::HalfWayAddressWaits)) {
             first.mending.insert(wal.member_id);
         }

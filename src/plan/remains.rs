@@ -2,8 +2,10 @@
 
 use super::host::Host;
 use super::{Draft, Inputs};
+use crate::etcd::id::MemberId;
 use crate::observed::host::DataDir;
 use crate::observed::marker::{Generation, MarkerState, Phase};
+use crate::safety;
 
 /// Tells hosts that had a marker, for all have one before the first member starts, and perhaps a member that voted: on an
 /// empty directory it would come up without memory (Q11, Q12). Who has never published a client URL has not served.
@@ -20,12 +22,16 @@ pub(super) fn has_lost_everything(
         });
         is_started || matches!(&facts.data, DataDir::Wal(wal) if wal.cluster_id == cluster_id)
     });
+    let margin = safety::margin(&view, MemberId(0), &[]);
+    let is_quorate = margin.voters > 0 && margin.before >= margin.needs;
     move |host| {
         let is_blank = matches!(host.facts.marker, MarkerState::Absent)
             && matches!(host.facts.data, DataDir::Empty | DataDir::NoWal);
         let member = generation.member_id(&host.node.name);
         let listed = member.and_then(|id| view.member(id));
-        let is_new = view.cluster_ids == [cluster_id]
+        // One member alone may know only what was long ago.
+        let is_new = is_quorate
+            && view.cluster_ids == [cluster_id]
             && listed.is_some_and(|listed| listed.client_urls.is_empty());
         has_begun && is_blank && !is_new
     }

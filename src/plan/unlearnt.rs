@@ -68,13 +68,16 @@ pub(super) fn runs_astray(host: &Host<'_>, member: MemberId) -> Option<Blocked> 
     let EtcdState::Answered(answer) = &host.facts.etcd else {
         return None;
     };
-    (!unit.is_up() && answer.status.member_id == member).then(|| {
+    // Systemd starts one that cannot bind again and again: between two starts there is no process.
+    let runs = unit.is_up() && unit.environment.is_some();
+    let is_ending = unit.active == "deactivating";
+    (!runs && !is_ending && answer.status.member_id == member).then(|| {
         host.blocked(
             format!(
                 "member {member} answers, though {} is {}: it was started by other means",
                 host.layout.unit, unit.active
             ),
-            "stop that process and plan again: its unit starts it then",
+            "stop that process and plan again, and its unit starts it; not while the others are no quorum without it",
         )
     })
 }

@@ -111,10 +111,11 @@ enum State {
     Gating {
         since: u64,
     },
-    /// Its operations failed; whether they can be taken back is for a look to say.
+    /// It failed; whether it can be taken back is for a look to say.
     Failing {
         why: String,
         since: u64,
+        what: What,
     },
     Undoing {
         why: String,
@@ -126,6 +127,16 @@ enum State {
         since: u64,
     },
     Ended(Outcome),
+}
+
+/// What of an action failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum What {
+    Operations,
+    /// The unit that its gate waits for.
+    Unit,
+    /// Its gate, which was waited for since.
+    Gate(u64),
 }
 
 /// The scheduler of one plan.
@@ -366,8 +377,9 @@ impl Scheduler {
                 if matches!(kind.precondition(), Precondition::MayStop { .. })
                     && self.can_undo(id) =>
             {
-                let since = now;
-                self.state.insert(id.clone(), State::Failing { why, since });
+                let (since, what) = (now, What::Operations);
+                let failing = State::Failing { why, since, what };
+                self.state.insert(id.clone(), failing);
                 commands.push(Command::Look(id.clone(), 0));
             }
             (State::Running, Err(why)) => self.fail(id, why, false, commands),
@@ -423,13 +435,14 @@ impl Scheduler {
         &mut self,
         (now, since): (u64, u64),
         id: &ActionId,
-        why: String,
+        (what, why): (What, String),
         view: &ClusterView,
         commands: &mut Vec<Command>,
     ) {
         let in_time = now.saturating_sub(since) < SPARE_DEADLINE_MS && !self.lock_lost;
         if in_time && self.can_undo(id) && self.is_doubtful(id, view) {
-            self.state.insert(id.clone(), State::Failing { why, since });
+            let failing = State::Failing { why, since, what };
+            self.state.insert(id.clone(), failing);
             commands.push(Command::Look(id.clone(), LOOK_AGAIN_MS));
         } else {
             self.fail_if_spared(id, why, view, commands);
@@ -497,18 +510,36 @@ impl Scheduler {
                 }
                 Err(why) if hopeless.is_some() => {
                     let why = format!("{why}: {}", hopeless.unwrap_or_default());
-                    self.failing((now, now), id, why, view, commands);
+                    self.failing((now, now), id, (What::Unit, why), view, commands);
                 }
                 Err(why)
                     if self.lock_lost || now.saturating_sub(since) > deadline(action, view) =>
                 {
                     let waited = now.saturating_sub(since) / 1000;
-                    let why = format!("after {waited} s: {why}");
-                    self.failing((now, now), id, why, view, commands);
+                    let failed = (What::Gate(since), format!("after {waited} s: {why}"));
+                    self.failing((now, now), id, failed, view, commands);
                 }
                 Err(why) => self.look_again(id, why, commands),
             },
-            State::Failing { why, since } => self.failing((now, since), id, why, view, commands),
+            // It was about to come true.
+            State::Failing { what, .. }
+                if what != What::Operations && self.gate(view, &gate).is_ok() =>
+            {
+                self.end(id, Outcome::Done);
+            }
+            State::Failing {
+                what: What::Gate(since),
+                why,
+                ..
+            } if now.saturating_sub(since) <= deadline(action, view)
+                && !self.is_doubtful(id, view) =>
+            {
+                self.state.insert(id.clone(), State::Gating { since });
+                self.look_again(id, why, commands);
+            }
+            State::Failing { why, since, what } => {
+                self.failing((now, since), id, (what, why), view, commands);
+            }
             State::UndoGating {
                 why,
                 refused,
@@ -516,7 +547,9 @@ impl Scheduler {
             } => match safety::gate(view, &gate) {
                 Ok(()) if refused => self.end(id, Outcome::Refused(why)),
                 Ok(()) => self.end(id, Outcome::Undone(why)),
-                Err(_) if now.saturating_sub(since) <= GATE_DEADLINE_MS && !self.lock_lost => {
+                Err(_)
+                    if now.saturating_sub(since) <= deadline(action, view) && !self.lock_lost =>
+                {
                     commands.push(Command::Look(id.clone(), LOOK_AGAIN_MS));
                 }
                 Err(still) => {

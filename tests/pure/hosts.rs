@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quorate::action::destroy::Clean;
 use quorate::action::install::Source;
-use quorate::action::{ActionKind, Kind, Operation, RunFacts};
+use quorate::action::{Action, ActionKind, Kind, Operation, RunFacts};
 use quorate::desired::model::{Install, KeyKind, TlsMode, VersionSpec};
 use quorate::observed::certificate::{CaFacts, FoundCertificate, parse_certificate};
 use quorate::observed::host::{FileFact, FileStat, PackageManager};
@@ -479,6 +479,7 @@ fn no_directory_stays_with_a_user_that_goes() {
         unit: "etcd.service".into(),
         files: vec![],
         directories: vec!["/srv/wal".into(), "/var/lib/etcd".into()],
+        data: vec!["/mnt/disk".into(), "/var/lib/etcd".into()],
         aside: vec![],
         user: Some("etcd".into()),
         packages: vec![],
@@ -488,13 +489,16 @@ fn no_directory_stays_with_a_user_that_goes() {
     let operations = clean.operations(&RunFacts::default());
     let at = |wanted: &Operation| operations.iter().position(|operation| operation == wanted);
     let gone = at(&Operation::RemoveUser("etcd".into()));
-    for path in &clean.directories {
+    for path in clean.directories.iter().chain(&clean.data) {
         let disown = at(&Operation::Disown {
             user: "etcd".into(),
             path: path.clone(),
         });
         assert!(disown.is_some() && disown < gone);
         assert!(at(&Operation::RemoveDirectory(path.clone())) < disown);
+        let count = operations.iter();
+        let is_disown = |operation: &&Operation| matches!(operation, Operation::Disown { path: other, .. } if other == path);
+        assert_eq!(count.filter(is_disown).count(), 1);
     }
 }
 
@@ -518,4 +522,17 @@ fn what_hinders_services_is_removed() {
     });
     let ours = vec![POLICY_PATH.to_owned()];
     assert_eq!(removed.collect::<Vec<_>>(), [("etcd-1", &ours)]);
+}
+
+/// A directory service that is away must not give the data of members that run to another number.
+#[test]
+fn no_user_is_made_while_the_member_runs() {
+    let world = living(packages(None));
+    let mut observed = world.observe();
+    facts(&mut observed, "etcd-2").user = false;
+    let plan = plan_on(&world, &observed);
+    let prepared = |action: &Action| action.id.0 == "node.etcd-2.prepare";
+    assert!(!plan.actions.iter().any(prepared));
+    let mut reasons = plan.blocked.iter().map(|blocked| &blocked.reason);
+    assert!(reasons.any(|reason| reason.contains("knows no user etcd")));
 }

@@ -9,7 +9,7 @@ use quorate::observed::marker::{MarkerState, SshAddress};
 use quorate::observed::{HostFacts, HostState, Observed};
 
 use crate::comings::{ids, living, plan_of, reasons, unreachable};
-use crate::crashes::{CONVERGE, desired};
+use crate::crashes::{CONVERGE, desired, plan_for, run};
 use crate::seats::plan_with;
 use crate::world::World;
 
@@ -226,4 +226,74 @@ fn a_host_that_lost_its_marker_is_not_forgotten_before_its_member_has_left() {
             assert_eq!(told, is_well, "{:?}", plan.warnings);
         }
     }
+}
+
+/// How many hosts bear a cluster says less of which one lives than who answers.
+#[test]
+fn who_answers_lives() {
+    let mut world = World::new(desired(3));
+    world.name_first(1);
+    let plan = plan_for(&world, CONVERGE, "n0");
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+    let old = booted(living());
+    let mut observed = booted(world.observe());
+    for name in ["etcd-2", "etcd-3"] {
+        observed.hosts.insert(name.into(), stale(&old));
+    }
+    let plan = plan_with(&desired(3), &observed);
+    let mut nodes: Vec<_> = plan
+        .blocked
+        .iter()
+        .filter_map(|one| one.node.as_deref())
+        .collect();
+    nodes.dedup();
+    assert_eq!(nodes, ["etcd-2", "etcd-3"], "{}", reasons(&plan));
+}
+
+fn elsewhere() -> quorate::desired::Desired {
+    let mut file = desired(3);
+    file.nodes[1].ip = "10.0.0.22".parse().expect("an address");
+    file.nodes[1].ssh.host = "10.0.0.22".into();
+    file
+}
+
+/// A backup of a host has its name as well: nobody is told to delete what runs.
+#[test]
+fn a_copy_at_the_new_address_is_not_called_the_original() {
+    let mut observed = booted(living());
+    let old = known(&observed, "etcd-2");
+    let mut copy = old.clone();
+    copy.etcd = EtcdState::Silent;
+    copy.unit.active = "inactive".into();
+    copy.unit.environment = None;
+    copy.boot = "restored".into();
+    for (name, facts) in [("etcd-2", copy), ("etcd-2@10.0.0.2", old)] {
+        observed
+            .hosts
+            .insert(name.into(), HostState::Known(Box::new(facts)));
+    }
+    let plan = plan_with(&elsewhere(), &observed);
+    let mut blocked = plan.blocked.iter();
+    let blocked = blocked.find(|one| one.node.as_deref() == Some("etcd-2"));
+    let blocked = blocked.unwrap_or_else(|| panic!("{:?}", ids(&plan)));
+    assert!(!blocked.remedy.contains("there, not here"), "{blocked:?}");
+}
+
+/// A host without marker whose member is a voter is not to be taken apart by hand.
+#[test]
+fn the_former_host_of_a_blocked_node_is_not_called_done() {
+    let mut observed = booted(living());
+    let mut old = known(&observed, "etcd-2");
+    old.marker = MarkerState::Absent;
+    unreachable(&mut observed, "etcd-2");
+    observed
+        .hosts
+        .insert("etcd-2@10.0.0.2".into(), HostState::Known(Box::new(old)));
+    let plan = plan_with(&elsewhere(), &observed);
+    let mut warnings = plan.warnings.iter();
+    assert!(
+        !warnings.any(|warning| warning.contains("by hand")),
+        "{:?}",
+        plan.warnings
+    );
 }

@@ -180,7 +180,15 @@ fn a_member_that_catches_up_has_its_time() {
     }
     session.at += 3 * GATE_DEADLINE_MS;
     let again = Command::Look(session.id(), 100);
+    assert_eq!(session.looked_at(view.clone()).last(), Some(&again));
+    // One look misses it, and it answers the next.
+    let mut silent = view.clone();
+    silent
+        .statuses
+        .retain(|_, (node, _)| Some(&*node) != here.as_ref());
+    assert_eq!(session.looked_at(silent.clone()), [again.clone()]);
     assert_eq!(session.looked_at(view).last(), Some(&again));
+    assert_eq!(session.looked_at(silent), [again]);
     session.looked(&world);
     assert_eq!(session.outcome(), Outcome::Done);
 }

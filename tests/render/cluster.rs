@@ -450,6 +450,7 @@ pub fn destroy() -> Plan {
             unit: "etcd.service".into(),
             files: vec!["/etc/etcd/etcd.conf".into()],
             directories: vec![],
+            data: vec![],
             aside: vec![],
             user: None,
             packages: vec![],
