@@ -486,6 +486,10 @@ async fn look_at(
 /// What a member says that stops before it knows what became of a change.
 const STOPPED: &str = "server stopped";
 
+#[allow(
+    clippy::mutable_key_type,
+    reason = "a digest that is worked out late makes nothing differ"
+)]
 fn distinct(states: Vec<Model>) -> Vec<Model> {
     let mut seen = HashSet::new();
     let mut states = states;

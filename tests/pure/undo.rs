@@ -186,7 +186,10 @@ fn a_member_that_catches_up_has_its_time() {
     silent
         .statuses
         .retain(|_, (node, _)| Some(&*node) != here.as_ref());
-    assert_eq!(session.looked_at(silent.clone()), [again.clone()]);
+    assert_eq!(
+        session.looked_at(silent.clone()),
+        std::slice::from_ref(&again)
+    );
     assert_eq!(session.looked_at(view).last(), Some(&again));
     assert_eq!(session.looked_at(silent), [again]);
     session.looked(&world);
