@@ -525,9 +525,12 @@ impl Scenario {
             .collect();
         for (at, (first, budget)) in each.iter().enumerate().filter(|_| self.pairs) {
             let pairs = each[at..].iter();
-            // Two that befall hosts at any point take half a million states each, and so does another run beside.
+            // Two that befall hosts at any point take half a million states each, and so does another run beside; a host
+            // that dies beside what fails or is waited for takes a minute.
             let takes_long = |other: &Budget| {
-                budget.locks + other.locks > 0 || (budget.is_wide() && other.is_wide())
+                let both = budget.and(*other);
+                let is_slow = both.faults > 0 && both.delays + both.failures > 0;
+                both.locks > 0 || is_slow || (budget.is_wide() && other.is_wide())
             };
             let pairs = pairs.filter(|(_, other)| is_deep() || !takes_long(other));
             all.extend(
