@@ -141,6 +141,8 @@ struct Scenario {
     pace: Pace,
     /// Whether any two anomalies come together.
     pairs: bool,
+    /// Whether every member of five is restarted, so that whatever befalls hosts does at five times as many points.
+    restarts_all: bool,
     may_block: bool,
     budgets: &'static [(&'static str, Budget)],
 }
@@ -174,6 +176,7 @@ const DEFAULT: Scenario = Scenario {
     gone: &[],
     pace: Pace::Events,
     pairs: false,
+    restarts_all: false,
     may_block: false,
     budgets: EACH,
 };
@@ -260,6 +263,7 @@ const SCENARIOS: &[Scenario] = &[
         world: || changed(living(5, 5)),
         pace: Pace::RestsOneWay,
         pairs: true,
+        restarts_all: true,
         budgets: EACH_ALONE,
         ..DEFAULT
     },
@@ -280,6 +284,7 @@ const SCENARIOS: &[Scenario] = &[
         world: || readdressed(living(5, 5)),
         pace: Pace::RestsOneWay,
         pairs: true,
+        restarts_all: true,
         budgets: EACH_ALONE,
         ..DEFAULT
     },
@@ -526,11 +531,12 @@ impl Scenario {
         for (at, (first, budget)) in each.iter().enumerate().filter(|_| self.pairs) {
             let pairs = each[at..].iter();
             // Two that befall hosts at any point take half a million states each, and so does another run beside; a host
-            // that dies beside what fails or is waited for takes a minute.
+            // that dies beside what fails or is waited for takes a minute, and so does one beside five restarts.
             let takes_long = |other: &Budget| {
                 let both = budget.and(*other);
                 let is_slow = both.faults > 0 && both.delays + both.failures > 0;
-                both.locks > 0 || is_slow || (budget.is_wide() && other.is_wide())
+                let is_wide = both.is_wide() && self.restarts_all;
+                both.locks > 0 || is_slow || is_wide || (budget.is_wide() && other.is_wide())
             };
             let pairs = pairs.filter(|(_, other)| is_deep() || !takes_long(other));
             all.extend(
