@@ -1,6 +1,7 @@
 //! The executor's core, without I/O: events in, commands out. It decides what is ready, rechecks safety on fresh facts,
 //! waits for gates, undoes, and knows what a failure, an interrupt or a lost lock stops.
 
+mod failing;
 mod outcome;
 mod spare;
 
@@ -402,80 +403,6 @@ impl Scheduler {
                 );
             }
             _ => {}
-        }
-    }
-
-    /// Takes back what has stopped its member, unless that would stop one which the cluster cannot spare now.
-    fn fail_if_spared(
-        &mut self,
-        id: &ActionId,
-        why: String,
-        view: &ClusterView,
-        commands: &mut Vec<Command>,
-    ) {
-        if let Precondition::MayStop {
-            member,
-            allow_downtime,
-        } = self.actions[id].kind.as_kind().precondition()
-            && view.statuses.contains_key(&member)
-            && let Err(refusal) = safety::may_stop(view, member, &[], allow_downtime)
-        {
-            self.end(
-                id,
-                Outcome::Failed(format!("{why}; it is left as it is, since {refusal}")),
-            );
-            return;
-        }
-        self.fail(id, why, false, commands);
-    }
-
-    /// Takes back what has failed once it is clear whether the cluster can spare its member: one look may miss a member,
-    /// or find an election.
-    fn failing(
-        &mut self,
-        (now, since): (u64, u64),
-        id: &ActionId,
-        (what, why): (What, String),
-        view: &ClusterView,
-        commands: &mut Vec<Command>,
-    ) {
-        let in_time = now.saturating_sub(since) < SPARE_DEADLINE_MS && !self.lock_lost;
-        if in_time && self.can_undo(id) && self.is_doubtful(id, view) {
-            let failing = State::Failing { why, since, what };
-            self.state.insert(id.clone(), failing);
-            commands.push(Command::Look(id.clone(), LOOK_AGAIN_MS));
-        } else {
-            self.fail_if_spared(id, why, view, commands);
-        }
-    }
-
-    /// Whether the member of an action does not answer, or the cluster cannot spare it.
-    fn is_doubtful(&self, id: &ActionId, view: &ClusterView) -> bool {
-        let Precondition::MayStop {
-            member,
-            allow_downtime,
-        } = self.actions[id].kind.as_kind().precondition()
-        else {
-            return false;
-        };
-        !view.statuses.contains_key(&member)
-            || safety::may_stop(view, member, &[], allow_downtime).is_err()
-    }
-
-    /// Whether there is something to take back, and nobody else who may be at work.
-    fn can_undo(&self, id: &ActionId) -> bool {
-        let without_lock = self.lock_lost && !sabotage::on(Bug::UndoWithoutLock);
-        !without_lock && !self.actions[id].kind.as_kind().undo().is_empty()
-    }
-
-    /// Takes the action back if it can be, else records the failure.
-    fn fail(&mut self, id: &ActionId, why: String, refused: bool, commands: &mut Vec<Command>) {
-        if self.can_undo(id) {
-            self.state
-                .insert(id.clone(), State::Undoing { why, refused });
-            commands.push(Command::Undo(id.clone()));
-        } else {
-            self.end(id, Outcome::Failed(why));
         }
     }
 
