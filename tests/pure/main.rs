@@ -8,6 +8,7 @@ mod cuts;
 mod drive;
 mod etcd_options;
 mod examples;
+mod generations;
 mod hosts;
 mod invalid_files;
 mod model;
