@@ -13,6 +13,12 @@ use super::work::{Opening, Running, Waiting, Wanted};
 /// Pause before a refused session is tried again.
 const REFUSED_PAUSE: Duration = Duration::from_millis(500);
 
+/// A session counts at sshd until its process is reaped, a moment after it was closed here.
+const REAPED: Duration = Duration::from_secs(10);
+
+/// Pause before a session is tried again that only one of these can hold up.
+const REAPED_PAUSE: Duration = Duration::from_millis(50);
+
 impl Actor {
     /// Goes on with opening channels, one after the other.
     pub(super) fn open(&mut self) -> Result<bool, End> {
@@ -55,6 +61,9 @@ impl Actor {
             Opening::Direct(_) => &self.counters.tunnels,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        if matches!(opening, Opening::Session) {
+            self.work.refused_alone = None;
+        }
         let Some(Waiting {
             id,
             wanted,
@@ -104,6 +113,16 @@ impl Actor {
         }
     }
 
+    /// Whether sshd refuses a session though it has none of this connection any more.
+    fn refused_for_good(&mut self) -> bool {
+        if self.work.sessions() > 0 {
+            self.work.refused_alone = None;
+            return false;
+        }
+        let since = *self.work.refused_alone.get_or_insert_with(Instant::now);
+        self.counters.sessions.load(Ordering::Relaxed) == 0 || since.elapsed() >= REAPED
+    }
+
     fn not_opened(&mut self, error: &ssh2::Error, waiting: Option<Waiting>) -> Result<(), End> {
         if error.code() != ssh2::ErrorCode::Session(-21)
             && error.code() != ssh2::ErrorCode::Session(-9)
@@ -118,14 +137,18 @@ impl Actor {
         };
         let prohibited = error.message().contains("administratively prohibited");
         match waiting.wanted {
-            Wanted::Process { .. } if prohibited || self.work.sessions() == 0 => {
+            Wanted::Process { .. } if prohibited || self.refused_for_good() => {
                 waiting.fail(RemoteError::Sessions {
                     node: self.node.clone(),
                 });
             }
             Wanted::Process { .. } => {
                 waiting.refused = true;
-                self.work.refused_until = Some(Instant::now() + REFUSED_PAUSE);
+                let pause = match self.work.refused_alone {
+                    None => REFUSED_PAUSE,
+                    Some(_) => REAPED_PAUSE,
+                };
+                self.work.refused_until = Some(Instant::now() + pause);
                 self.work.queue.push_front(waiting);
             }
             Wanted::Tunnel { to, answer } => {

@@ -90,6 +90,8 @@ pub(super) struct Work {
     pub(super) closing: Vec<(ssh2::Channel, bool)>,
     /// No session is tried before this.
     pub(super) refused_until: Option<Instant>,
+    /// Since when sessions are refused though none is open here.
+    pub(super) refused_alone: Option<Instant>,
     pub(super) keepalive: Option<Instant>,
 }
 
@@ -113,10 +115,12 @@ impl Work {
 
     /// The next that may be opened: tunnels do not count as sessions, so they pass those that wait.
     pub(super) fn next(&mut self) -> Option<Waiting> {
-        let full = self.sessions() >= SESSIONS
-            || self
-                .refused_until
-                .is_some_and(|until| until > Instant::now() && self.sessions() > 0);
+        self.refused_until
+            .take_if(|until| *until <= Instant::now());
+        let sessions = self.sessions();
+        let pausing =
+            self.refused_until.is_some() && (sessions > 0 || self.refused_alone.is_some());
+        let full = sessions >= SESSIONS || pausing;
         if !full {
             return self.queue.pop_front();
         }

@@ -84,6 +84,39 @@ async fn more_scripts_than_sessions_queue() {
     }
 }
 
+/// sshd frees a session after the packets that it has at hand: a close and the next open may be among them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_just_closed_is_waited_for() {
+    if !available("a_session_that_was_just_closed_is_waited_for") {
+        return;
+    }
+    let sshd = Sshd::start("MaxSessions 1");
+    let host = sshd.connect().await;
+    let begun = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let host = host.clone();
+        tasks.spawn(async move { host.script(b"echo x", PATIENCE).await });
+    }
+    while let Some(done) = tasks.join_next().await {
+        assert_eq!(done.unwrap().unwrap().stdout, b"x\n");
+    }
+    eprintln!("40 scripts, one at a time: {:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_session_at_all_is_an_error_at_once() {
+    if !available("no_session_at_all_is_an_error_at_once") {
+        return;
+    }
+    let sshd = Sshd::start("MaxSessions 0");
+    let begun = Instant::now();
+    let host = sshd.connect().await;
+    let error = host.script(b"echo x", PATIENCE).await.unwrap_err();
+    assert!(matches!(error, RemoteError::Sessions { .. }), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn much_on_both_streams() {
     if !available("much_on_both_streams") {
