@@ -13,7 +13,7 @@ use crate::sshd::{Sshd, available};
 /// Releases that are replayed where they are in the lab's cache; the first two are what `lab setup` brings.
 const RELEASES: [&str; 5] = ["3.4.23", "3.5.16", "3.5.30", "3.6", "3.7"];
 /// Replays at a time: most of each is waiting.
-const AT_A_TIME: usize = 8;
+const AT_A_TIME: usize = 16;
 
 type Steps = fn(Replay) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
