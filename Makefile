@@ -4,7 +4,8 @@
 #   CARGO             cargo
 #   CARGO_TARGET_DIR  where cargo builds, ./target by default
 #   QUORATE_LAB_CACHE where the lab keeps what it made once, /var/cache/quorate-lab by default
-#   LAB_THREADS       how many lab tests run at a time, 3 by default: they wait more than they work
+#   FAST_THREADS      how many tests without a lab run at a time, 4 by default: many of them wait
+#   LAB_THREADS       how many tests on lab hosts run at a time, 3 by default: they keep two processors busy
 #   QUORATE_CHAOS_SECONDS, _SEED, _FROM, _EDITS  how long `chaos` goes on, what it draws, see tests/chaos/campaign.rs
 #   QUORATE_EXPLORE_ONLY  part of the name of what `explore` searches
 #   N, HOST, NAME     hosts of `lab-up`, host of `lab-ssh`, name of the lab
@@ -12,6 +13,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 LAB_THREADS ?= 3
+FAST_THREADS ?= 4
 N ?= 3
 HOST ?= 1
 NAME ?= lab
@@ -56,13 +58,13 @@ root:
 		echo "make: and zlib's headers, pkg-config and a C compiler." >&2; exit 1; }
 
 test: setup ## Run all tests; those on lab hosts come last
-	@$(CARGO) test --workspace --no-fail-fast --lib --bins $(addprefix --test ,$(FAST_TESTS))
+	@$(CARGO) test --workspace --no-fail-fast --lib --bins $(addprefix --test ,$(FAST_TESTS)) -- --test-threads=$(FAST_THREADS)
 	@$(MAKE) --no-print-directory sabotage
 	@$(CARGO) test --workspace --no-fail-fast --doc
 	@$(CARGO) test --workspace --no-fail-fast $(addprefix --test ,$(LAB_TESTS)) -- --test-threads=$(LAB_THREADS)
 
 test-fast: tools ## Run the tests that need no lab, nor root
-	@$(CARGO) test --workspace --no-fail-fast --lib --bins $(addprefix --test ,$(FAST_TESTS))
+	@$(CARGO) test --workspace --no-fail-fast --lib --bins $(addprefix --test ,$(FAST_TESTS)) -- --test-threads=$(FAST_THREADS)
 	@$(MAKE) --no-print-directory sabotage
 
 sabotage: tools ## Put deliberate bugs into planner and scheduler: each has to be found

@@ -62,7 +62,7 @@ fn a_connection_cut_in_the_middle_of_an_upload_is_made_good() {
 
 fn forwarding(host: &Host, word: &str) {
     host.run(&format!(
-        "echo 'AllowTcpForwarding {word}' >/etc/ssh/sshd_config.d/forwarding.conf && systemctl reload ssh && sshd -T | grep -qi 'allowtcpforwarding {word}'"
+        "echo 'AllowTcpForwarding {word}' >/etc/ssh/sshd_config.d/forwarding.conf && systemctl restart ssh && sshd -T | grep -qi 'allowtcpforwarding {word}'"
     ))
     .unwrap();
 }

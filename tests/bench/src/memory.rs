@@ -29,7 +29,7 @@ pub fn measure(bench: &Bench<'_>, nodes: usize, report: &mut Report) -> Result<(
              sed -i '/^ETCD_LISTEN_CLIENT_URLS/s#\"$#{urls}\"#' /etc/etcd/etcd.conf\n\
              mkdir -p /etc/ssh/sshd_config.d\n\
              echo 'MaxStartups 200' >/etc/ssh/sshd_config.d/bench.conf\n\
-             systemctl reload ssh\n\
+             systemctl restart ssh\n\
              systemctl restart etcd"
         ))
         .map(drop)

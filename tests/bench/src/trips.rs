@@ -7,11 +7,11 @@ use crate::report::{Report, Row};
 const LOUD: &str = "set -e
 mkdir -p /etc/ssh/sshd_config.d
 echo 'LogLevel DEBUG1' >/etc/ssh/sshd_config.d/bench.conf
-systemctl reload ssh
+systemctl restart ssh
 journalctl -q --rotate
 journalctl -q --vacuum-time=1s >/dev/null 2>&1";
 
-const QUIET: &str = "rm -f /etc/ssh/sshd_config.d/bench.conf; systemctl reload ssh";
+const QUIET: &str = "rm -f /etc/ssh/sshd_config.d/bench.conf; systemctl restart ssh";
 
 const COUNT: &str = "journalctl -q --sync
 journalctl -q -o cat -u ssh | awk '
