@@ -228,6 +228,11 @@ impl UnitFact {
     pub fn is_up(&self) -> bool {
         matches!(self.active.as_str(), "active" | "activating" | "reloading")
     }
+
+    /// Whether its process has ended, and systemd lets `RestartSec=` go by before it starts another.
+    pub fn is_between_attempts(&self) -> bool {
+        self.active == "activating" && self.sub.starts_with("auto-restart")
+    }
 }
 
 /// The etcd binary on disk.

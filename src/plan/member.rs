@@ -126,7 +126,9 @@ pub(super) fn converge(
             .iter()
             .map(|moved| format!("its data is in {}", moved.from)),
     );
-    let up = host.facts.unit.is_up();
+    // Between two attempts it is down: a start does not wait for the next one, and says what becomes of it.
+    let unit = &host.facts.unit;
+    let up = unit.is_up() && !unit.is_between_attempts();
     let mut add = Adder {
         draft,
         name,
@@ -236,7 +238,10 @@ pub(super) fn converge(
             unit: host.layout.unit.clone(),
             member: wal.member_id,
         });
-        let state = host.facts.unit.active.clone();
+        let state = match unit.is_between_attempts() {
+            true => unit.sub.clone(),
+            false => unit.active.clone(),
+        };
         let needs = before.clone();
         before.insert(add.action(
             "start",

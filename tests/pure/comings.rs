@@ -228,6 +228,28 @@ fn a_learner_gets_its_vote_also_when_settings_change() {
     assert_eq!((margin.voters, margin.during, margin.needs), (3, 2, 2));
 }
 
+/// systemd starts it again within seconds, or goes on for ever: either way it does not run now.
+#[test]
+fn a_member_between_two_attempts_of_systemd_is_started() {
+    let mut observed = living();
+    if let Some(HostState::Known(facts)) = observed.hosts.get_mut("etcd-3") {
+        facts.etcd = EtcdState::Silent;
+        facts.unit.active = "activating".into();
+        facts.unit.sub = "auto-restart".into();
+        facts.unit.environment = None;
+        facts.unit.started_at = None;
+    }
+    let plan = plan_of(&[1, 2, 3], &observed, CONVERGE);
+    let verbs: Vec<&str> = ids(&plan);
+    assert_eq!(verbs, ["node.etcd-3.start", "node.etcd-3.record"]);
+    let before = plan.actions[0].changes[0].before.as_deref();
+    assert_eq!(before, Some("auto-restart"));
+    if let Some(HostState::Known(facts)) = observed.hosts.get_mut("etcd-3") {
+        facts.unit.sub = "start".into();
+    }
+    assert!(plan_of(&[1, 2, 3], &observed, CONVERGE).is_empty());
+}
+
 #[test]
 fn a_learner_that_crashes_for_ever_goes_and_comes_back() {
     let mut observed = living();

@@ -244,6 +244,10 @@ fn health(
         Some(HostState::Known(facts)) => facts,
     };
     match &facts.etcd {
+        EtcdState::Silent if facts.unit.is_between_attempts() => {
+            let text = "its process ended, and systemd will start it again".to_owned();
+            (MemberHealth::Silent, Some(text))
+        }
         EtcdState::Silent if facts.unit.is_up() => {
             let text = format!("its unit is {}, and does not answer", facts.unit.active);
             (MemberHealth::Silent, Some(text))
