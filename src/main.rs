@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use quorate::cli::{Cli, Command};
-use quorate::command;
+use quorate::command::{self, out};
 use quorate::error::{ERROR, Failure, OK};
 use quorate::render::Style;
 
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             if failure.message.is_some() {
-                anstream::eprintln!("{failure}");
+                out::tell(&format!("{failure}\n"));
             }
             ExitCode::from(failure.code)
         }
@@ -42,8 +42,10 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
     let colour = Style::of_stream(&stderr(), width).color;
     let file = &cli.file;
     match &cli.command {
-        Command::Init(args) => command::init::run_args(file, args, &mut stdout(), &mut stderr()),
-        Command::Validate => Ok(command::validate::run(file, colour, &mut stderr())?),
+        Command::Init(args) => {
+            command::init::run_args(file, args, &mut out::plain(), &mut out::stderr())
+        }
+        Command::Validate => Ok(command::validate::run(file, colour, &mut out::stderr())?),
         Command::Fmt { files, check } => {
             let files = if files.is_empty() {
                 std::slice::from_ref(file)
@@ -55,18 +57,18 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
                 *check,
                 colour,
                 &mut stdin(),
-                &mut stdout(),
-                &mut stderr(),
+                &mut out::plain(),
+                &mut out::stderr(),
             )?)
         }
-        Command::Schema => Ok(command::schema::run(&mut stdout())?),
+        Command::Schema => Ok(command::schema::run(&mut out::plain())?),
         Command::Show(args) => command::show::run(args, style),
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "quorate", &mut stdout());
+            clap_complete::generate(*shell, &mut Cli::command(), "quorate", &mut out::plain());
             Ok(OK)
         }
         Command::Man => {
-            clap_mangen::Man::new(Cli::command()).render(&mut stdout())?;
+            clap_mangen::Man::new(Cli::command()).render(&mut out::plain())?;
             Ok(OK)
         }
         Command::Plan(args) => block_on(command::plan::run(file, args, style)),

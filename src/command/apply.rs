@@ -1,6 +1,6 @@
 //! `quorate apply` and, with another goal, `quorate destroy`.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,21 +8,28 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
-use super::holder::{describe, holder_digit, lock_holder, run_id, stamp, who};
+use super::holder::{run_id, stamp, who};
+use super::locking::{self, covers, reachable};
 use super::screen::Screen;
 use super::session::{Connection, Session, intent, load};
+use super::signals::{interrupts, signs};
 use super::{runlog, saved};
 use crate::action::RunFacts;
-use crate::apply::lock::{self, Holder, Lock, Refusal};
+use crate::apply::lock::Holder;
 use crate::apply::{self, Context, Event, Signal, Sink};
 use crate::desired::model::TlsMode;
-use crate::error::{BLOCKED, DECLINED, ERROR, Failure, INTERRUPTED, LOCKED, OK};
-use crate::observed::{HostState, Observed};
+use crate::error::{BLOCKED, DECLINED, ERROR, Failure, INTERRUPTED, OK};
+use crate::observed::Observed;
 use crate::plan::{Goal, Plan, fingerprint};
 use crate::render::Style;
 use crate::render::event::{Finish, Severity};
-use crate::safety;
 use crate::schedule::{Outcome, Report};
+
+/// Time for the log of a run that is over to be written.
+const LOG_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Time for the screen where the operator wants the end at once.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Arguments of `apply`.
 #[derive(Debug, Clone, clap::Args)]
@@ -91,17 +98,16 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
             let plan = saved::read(path)?;
             let goal = &plan.intent.goal;
             let session = Session::open_for(goal, plan.desired.clone(), &args.run.connection)?;
-            Run {
+            let run = Run {
                 session,
                 args: &args.run,
                 style,
                 command: "apply",
                 approved: true,
                 replans: false,
-                screen: Screen::new(&args.run, style),
-            }
-            .saved(plan)
-            .await
+                screen: Screen::new(&args.run, style)?,
+            };
+            shown(&run.screen.clone(), run.saved(plan).await)
         }
         None => {
             let session = Session::open(load(file, style.color)?, &args.run.connection)?;
@@ -110,17 +116,16 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
                 replace: args.replace.clone(),
             };
             let approved = args.auto_approve;
-            Run {
+            let run = Run {
                 session,
                 args: &args.run,
                 style,
                 command: "apply",
                 approved,
                 replans: approved,
-                screen: Screen::new(&args.run, style),
-            }
-            .fresh(goal)
-            .await
+                screen: Screen::new(&args.run, style)?,
+            };
+            shown(&run.screen.clone(), run.fresh(goal).await)
         }
     }
 }
@@ -135,17 +140,22 @@ pub async fn run_destroy(file: &Path, args: &DestroyArgs, style: Style) -> Resul
     };
     let session = Session::open_for(&goal, load(file, style.color)?, &args.run.connection)?;
     let approved = args.auto_approve;
-    Run {
+    let run = Run {
         session,
         args: &args.run,
         style,
         command: "destroy",
         approved,
         replans: approved,
-        screen: Screen::new(&args.run, style),
-    }
-    .fresh(goal)
-    .await
+        screen: Screen::new(&args.run, style)?,
+    };
+    shown(&run.screen.clone(), run.fresh(goal).await)
+}
+
+/// Waits for the screen before anybody says more. No lock is held any more.
+fn shown(screen: &Screen, result: Result<u8, Failure>) -> Result<u8, Failure> {
+    screen.drain(None);
+    result
 }
 
 struct Run<'a> {
@@ -174,14 +184,11 @@ impl Run<'_> {
             return Ok(if plan.blocked.is_empty() { OK } else { BLOCKED });
         }
         if !self.approved && !self.confirm(&plan)? {
-            anstream::println!(
-                "\n{} cancelled.",
-                if plan.intent.goal.is_destroy() {
-                    "Destroy"
-                } else {
-                    "Apply"
-                }
-            );
+            let what = match plan.intent.goal.is_destroy() {
+                true => "Destroy",
+                false => "Apply",
+            };
+            self.screen.print(format!("\n{what} cancelled.\n"));
             return Ok(DECLINED);
         }
         self.execute(plan, &observed).await
@@ -200,7 +207,12 @@ impl Run<'_> {
         if self.args.json {
             self.screen.show(&Event::Planned(Box::new(plan.clone())));
         } else {
-            super::plan::print(plan, false, self.args.concise, self.style);
+            self.screen.print(super::plan::text(
+                plan,
+                false,
+                self.args.concise,
+                self.style,
+            ));
         }
     }
 
@@ -210,17 +222,18 @@ impl Run<'_> {
                 "approve with --auto-approve, or save the plan with `quorate plan --out FILE` and apply that file",
             ));
         }
-        let mut out = anstream::stdout();
         loop {
-            write!(out, "{}", question(plan))?;
-            out.flush()?;
+            self.screen.print(question(plan));
+            self.screen.drain(None);
             let mut answer = String::new();
             if std::io::stdin().lock().read_line(&mut answer)? == 0 {
                 return Ok(false);
             }
             match answer.trim() {
                 "yes" => return Ok(true),
-                "details" => super::plan::print(plan, false, false, self.style),
+                "details" => self
+                    .screen
+                    .print(super::plan::text(plan, false, false, self.style)),
                 _ => return Ok(false),
             }
         }
@@ -260,6 +273,7 @@ impl Run<'_> {
                 detail: remedy.clone().unwrap_or_default(),
             });
         }
+        log.drain(LOG_PATIENCE);
         result
     }
 
@@ -274,15 +288,13 @@ impl Run<'_> {
     ) -> Result<u8, Failure> {
         let (signals, incoming) = mpsc::unbounded_channel();
         let nodes = reachable(observed);
-        let lock = self
-            .lock(&plan, observed, &nodes, holder, sink, &signals)
-            .await?;
+        covers(&plan, observed, &nodes)?;
+        let (fleet, patience) = (&self.session.fleet, self.args.lock_timeout);
+        let lock = locking::take(fleet, &nodes, holder, patience, sink, &signals).await?;
         sink(&Event::LockTaken);
-        let ticking = self.screen.keep_ticking();
         let result = self
             .locked(plan, &lock.nodes, run_id, sink, incoming, signals)
             .await;
-        ticking.abort();
         lock.release().await;
         let (plan, report, view) = result?;
         let finish = Finish {
@@ -294,7 +306,8 @@ impl Run<'_> {
         sink(&Event::Finished(Box::new(finish.clone())));
         let Finish { plan, report, .. } = finish;
         if let (false, false, Some(path)) = (self.args.json, report.is_complete(), log.path()) {
-            anstream::println!("The log of this run is {}.", path.display());
+            self.screen
+                .print(format!("The log of this run is {}.\n", path.display()));
         }
         if report.is_complete() && !plan.intent.goal.is_destroy() {
             self.client_certificates()?;
@@ -360,10 +373,12 @@ impl Run<'_> {
             self.session.fleet.set_tls(tls);
         }
         // Once it listens nobody else does: it stays until the program ends.
+        let screen = self.screen.clone();
         tokio::spawn(async move {
             if let Ok(signs) = signs()
                 && interrupts(&signals, signs).await
             {
+                screen.drain(Some(LAST_WORDS));
                 std::process::exit(i32::from(INTERRUPTED));
             }
         });
@@ -398,132 +413,19 @@ impl Run<'_> {
         Ok((plan, report, view))
     }
 
-    async fn lock(
-        &self,
-        plan: &Plan,
-        observed: &Observed,
-        nodes: &[String],
-        holder: &Holder,
-        sink: &Sink,
-        signals: &mpsc::UnboundedSender<Signal>,
-    ) -> Result<Lock, Failure> {
-        covers(plan, observed, nodes)?;
-        let deadline = tokio::time::Instant::now() + self.args.lock_timeout;
-        let began = std::time::Instant::now();
-        loop {
-            let (lost, mut losses) = mpsc::unbounded_channel();
-            match lock::take(&self.session.fleet, nodes, holder, lost).await {
-                Ok(lock) => {
-                    let signals = signals.clone();
-                    tokio::spawn(async move {
-                        if let Some(reason) = losses.recv().await {
-                            let _ = signals.send(Signal::LockLost(reason));
-                        }
-                    });
-                    return Ok(lock);
-                }
-                Err(Refusal::Held { node, holder }) => {
-                    if tokio::time::Instant::now() >= deadline {
-                        return Err(Failure::new(format!("{node} is locked by {}", describe(holder.as_ref())))
-                            .code(LOCKED)
-                            .remedy("wait for that run to end, or give --lock-timeout; the lock ends with its holder's connection"));
-                    }
-                    // Whoever shows it keeps the first moments, and what was said just now, to itself.
-                    sink(&Event::LockWait {
-                        holder: lock_holder(&node, holder),
-                        waited: began.elapsed(),
-                    });
-                    // Two operators that wait for each other must not keep step.
-                    let jitter = u64::from(holder_digit(&stamp())) * 37;
-                    tokio::time::sleep(Duration::from_millis(700 + jitter)).await;
-                }
-                Err(Refusal::Failed { node, reason }) => {
-                    return Err(Failure::new(format!(
-                        "{node}: the lock cannot be taken: {reason}"
-                    )));
-                }
-            }
-        }
-    }
-
     /// Certificates for people and programs, on the operator's side.
     fn client_certificates(&self) -> Result<(), Failure> {
         let written = self.session.operator.client_certificates();
         for (name, files) in written.map_err(|error| Failure::new(error.to_string()))? {
             if files.issued.is_some() && !self.args.json {
-                anstream::println!(
-                    "Wrote the certificate of {name}: use it with `. {}`.",
+                self.screen.print(format!(
+                    "Wrote the certificate of {name}: use it with `. {}`.\n",
                     files.environment.display()
-                );
+                ));
             }
         }
         Ok(())
     }
-}
-
-/// Fails unless a lock on these nodes is one on a majority of the voters.
-fn covers(plan: &Plan, observed: &Observed, nodes: &[String]) -> Result<(), Failure> {
-    let (ours, all) = observed.voters_on(&plan.desired, nodes);
-    if plan.intent.goal.is_destroy() || ours >= safety::quorum(all) {
-        return Ok(());
-    }
-    Err(Failure::new(format!(
-        "the lock would cover {ours} of {all} voters, {} are needed",
-        safety::quorum(all)
-    ))
-    .code(BLOCKED)
-    .remedy("make more hosts reachable, and plan again"))
-}
-
-/// What the operating system tells a program that should stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sign {
-    /// Ctrl-C.
-    Pressed,
-    /// SIGTERM: of somebody who may well repeat it, or of a pipeline that is cancelled.
-    Terminate,
-}
-
-/// Signs as they come.
-fn signs() -> std::io::Result<mpsc::UnboundedReceiver<Sign>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    // A run whose terminal is gone goes on to its end: nobody else would take back what fails.
-    drop(signal(SignalKind::hangup())?);
-    let (tell, signs) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        loop {
-            let sign = tokio::select! {
-                Some(()) = interrupt.recv() => Sign::Pressed,
-                Some(()) = terminate.recv() => Sign::Terminate,
-                else => return,
-            };
-            if tell.send(sign).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(signs)
-}
-
-/// Tells a run that the operator wants to stop. Returns when the program is to end at once: when Ctrl-C is pressed after
-/// that, or where no run listens any more.
-async fn interrupts(
-    signals: &mpsc::UnboundedSender<Signal>,
-    mut signs: mpsc::UnboundedReceiver<Sign>,
-) -> bool {
-    let mut told = false;
-    while let Some(sign) = signs.recv().await {
-        if signals.is_closed() || (told && sign == Sign::Pressed) {
-            return true;
-        }
-        if !told && signals.send(Signal::Interrupt).is_err() {
-            return true;
-        }
-        told = true;
-    }
-    false
 }
 
 fn question(plan: &Plan) -> String {
@@ -566,21 +468,12 @@ fn next(plan: &Plan, report: &Report) -> Option<String> {
     }
 }
 
-fn reachable(observed: &Observed) -> Vec<String> {
-    observed
-        .hosts
-        .iter()
-        .filter(|(_, state)| matches!(state, HostState::Known(_)))
-        .map(|(name, _)| name.clone())
-        .collect()
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::action::ActionId;
 
-    fn plan() -> Plan {
+    pub(in crate::command) fn plan() -> Plan {
         let text = "schema = 1\n[cluster]\nname = \"demo\"\n[etcd]\nversion = \"3.5.33\"\n\
                     [etcd.install]\nmethod = \"package\"\n[[node]]\nname = \"etcd-1\"\nip = \"10.0.0.1\"\n";
         let (desired, _) = crate::desired::parse(text, "f.toml", Path::new("/"), None).unwrap();
@@ -592,48 +485,6 @@ mod tests {
             &intent,
             OffsetDateTime::UNIX_EPOCH,
         )
-    }
-
-    #[tokio::test]
-    async fn nobody_is_kept_by_a_run_that_is_over() {
-        let (signals, mut incoming) = mpsc::unbounded_channel();
-        use Sign::{Pressed, Terminate};
-        let come = |signs: &[Sign]| {
-            let (tell, come) = mpsc::unbounded_channel();
-            signs.iter().for_each(|sign| tell.send(*sign).unwrap());
-            come
-        };
-        for first in [Pressed, Terminate] {
-            assert!(!interrupts(&signals, come(&[first])).await, "the run stops");
-            assert!(matches!(incoming.try_recv(), Ok(Signal::Interrupt)));
-            assert!(interrupts(&signals, come(&[first, Pressed])).await, "twice");
-            assert!(matches!(incoming.try_recv(), Ok(Signal::Interrupt)));
-        }
-        let again = [Pressed, Terminate, Terminate];
-        assert!(
-            !interrupts(&signals, come(&again)).await,
-            "it stops already"
-        );
-        assert!(incoming.try_recv().is_ok() && incoming.try_recv().is_err());
-        drop(incoming);
-        assert!(interrupts(&signals, come(&[Terminate])).await, "it is over");
-    }
-
-    #[test]
-    fn a_lock_covers_a_majority() {
-        let mut plan = plan();
-        let nodes = ["etcd-1".to_owned()];
-        assert!(
-            covers(&plan, &Observed::default(), &[]).is_ok(),
-            "a destroy"
-        );
-        plan.intent.goal = Goal::Converge {
-            allow_downtime: false,
-            replace: vec![],
-        };
-        assert!(covers(&plan, &Observed::default(), &nodes).is_ok());
-        let failure = covers(&plan, &Observed::default(), &[]).unwrap_err();
-        assert_eq!(failure.code, BLOCKED);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::saved;
 use super::session::{Connection, Session, intent, load};
+use super::{out, saved};
 use crate::error::{Failure, OK};
 use crate::plan::Goal;
 use crate::render::{self, Style};
@@ -56,6 +56,6 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
         Format::Dot => render::graph::dot(&plan),
         Format::Mermaid => render::graph::mermaid(&plan),
     };
-    anstream::print!("{}", text.map_err(|error| Failure::new(error.to_string()))?);
+    out::print(&text.map_err(|error| Failure::new(error.to_string()))?)?;
     Ok(OK)
 }

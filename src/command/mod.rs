@@ -1,10 +1,13 @@
 //! The commands, each a thin file.
 
 pub mod apply;
+mod aside;
 pub mod fmt;
 pub mod graph;
 mod holder;
 pub mod init;
+mod locking;
+pub mod out;
 pub mod plan;
 mod runlog;
 pub mod saved;
@@ -12,5 +15,6 @@ pub mod schema;
 mod screen;
 pub mod session;
 pub mod show;
+mod signals;
 pub mod status;
 pub mod validate;

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::saved;
 use super::session::{Connection, Session, intent, load};
+use super::{out, saved};
 use crate::error::{BLOCKED, CHANGES, Failure, OK};
 use crate::plan::{Goal, Plan};
 use crate::render::{self, Style};
@@ -74,12 +74,12 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
         explain(&plan, action, style)?;
         return Ok(exit_code(&plan, args.detailed_exitcode));
     }
-    print(&plan, args.json, args.concise, style);
+    out::print(&text(&plan, args.json, args.concise, style))?;
     if let (Some(out), false) = (&args.out, args.json) {
-        anstream::println!(
-            "\nSaved the plan to {0}. To perform exactly these actions, run:\n  quorate apply {0}",
+        out::print(&format!(
+            "\nSaved the plan to {0}. To perform exactly these actions, run:\n  quorate apply {0}\n",
             out.display()
-        );
+        ))?;
     }
     Ok(exit_code(&plan, args.detailed_exitcode))
 }
@@ -87,22 +87,15 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
 /// Prints one action at length.
 pub(super) fn explain(plan: &Plan, action: &str, style: Style) -> Result<(), Failure> {
     let text = render::explain::explain(plan, action, style).map_err(Failure::new)?;
-    anstream::print!("{text}");
-    Ok(())
+    out::print(&text)
 }
 
-/// Prints a plan.
-pub(super) fn print(plan: &Plan, json: bool, concise: bool, style: Style) {
+/// A plan as it is printed.
+pub(super) fn text(plan: &Plan, json: bool, concise: bool, style: Style) -> String {
     if json {
-        anstream::print!(
-            "{}",
-            render::json::document(&render::json::plan::plan(plan))
-        );
+        render::json::document(&render::json::plan::plan(plan))
     } else {
-        anstream::print!(
-            "{}",
-            render::plan::plan(plan, render::plan::Options { style, concise })
-        );
+        render::plan::plan(plan, render::plan::Options { style, concise })
     }
 }
 

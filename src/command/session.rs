@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::builder::RangedU64ValueParser;
 use time::OffsetDateTime;
 
-use super::validate;
+use super::{out, validate};
 use crate::artifact;
 use crate::desired::Desired;
 use crate::error::{ERROR, Failure};
@@ -43,12 +43,12 @@ pub fn load(file: &Path, colour: bool) -> Result<Desired, Failure> {
     match validate::load(file) {
         Ok((desired, warnings)) => {
             if !warnings.is_empty() {
-                anstream::eprint!("{}", diagnostic::render(&warnings, colour));
+                out::tell(&diagnostic::render(&warnings, colour));
             }
             Ok(desired)
         }
         Err(errors) => {
-            anstream::eprint!("{}", diagnostic::render(&errors, colour));
+            out::tell(&diagnostic::render(&errors, colour));
             Err(Failure::silent(ERROR))
         }
     }
@@ -87,7 +87,7 @@ impl Session {
             Err(error) => return Err(Failure::new(error)),
         };
         if let Some(warning) = warning {
-            anstream::eprintln!("Warning: {warning}");
+            out::tell(&format!("Warning: {warning}\n"));
         }
         let policy = Policy {
             accept_new_host_keys: connection.accept_new_host_keys,

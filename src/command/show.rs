@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::saved;
+use super::{out, saved};
 use crate::error::{Failure, OK};
 use crate::render::Style;
 
@@ -32,6 +32,6 @@ pub fn run(args: &Args, style: Style) -> Result<u8, Failure> {
         super::plan::explain(&plan, action, style)?;
         return Ok(OK);
     }
-    super::plan::print(&plan, args.json, args.concise, style);
+    out::print(&super::plan::text(&plan, args.json, args.concise, style))?;
     Ok(OK)
 }

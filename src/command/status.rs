@@ -4,6 +4,7 @@ use std::path::Path;
 
 use time::OffsetDateTime;
 
+use super::out;
 use super::session::{Connection, Session, load};
 use crate::error::{ERROR, Failure, OK};
 use crate::render::{self, Style};
@@ -30,10 +31,10 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
         &observed,
         OffsetDateTime::now_utc().unix_timestamp(),
     );
-    if args.json {
-        anstream::print!("{}", render::json::document(&report));
-    } else {
-        anstream::print!("{}", render::status::text(&report, style));
-    }
+    let text = match args.json {
+        true => render::json::document(&report),
+        false => render::status::text(&report, style),
+    };
+    out::print(&text)?;
     Ok(if report.is_healthy() { OK } else { ERROR })
 }

@@ -115,8 +115,7 @@ impl Work {
 
     /// The next that may be opened: tunnels do not count as sessions, so they pass those that wait.
     pub(super) fn next(&mut self) -> Option<Waiting> {
-        self.refused_until
-            .take_if(|until| *until <= Instant::now());
+        self.refused_until.take_if(|until| *until <= Instant::now());
         let sessions = self.sessions();
         let pausing =
             self.refused_until.is_some() && (sessions > 0 || self.refused_alone.is_some());

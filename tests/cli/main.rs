@@ -354,3 +354,33 @@ fn a_run_that_is_refused_says_so_in_its_stream_and_log() {
     assert_eq!(logs.len(), 2);
     assert!(logs.iter().all(|log| log.contains(said)), "{logs:?}");
 }
+
+/// `quorate schema | head -1` is no error, and no panic: whoever reads may have seen enough.
+#[test]
+fn readers_that_go_are_no_error() {
+    let dir = tempfile::tempdir().unwrap();
+    expect(dir.path(), &["init", "etcd-1=127.0.0.1"], 0);
+    for arguments in [
+        &["schema"][..],
+        &["man"],
+        &["completions", "bash"],
+        &["validate"],
+        &["plan"],
+    ] {
+        let (out, err) = (std::io::pipe().unwrap().1, std::io::pipe().unwrap().1);
+        let status = std::process::Command::new(cargo_bin!("quorate"))
+            .args(arguments)
+            .current_dir(dir.path())
+            .env("HOME", dir.path())
+            .stdout(out)
+            .stderr(err)
+            .status()
+            .unwrap();
+        let expected = match arguments {
+            // Its hosts are nowhere.
+            ["plan"] => 3,
+            _ => 0,
+        };
+        assert_eq!(status.code(), Some(expected), "{arguments:?}");
+    }
+}
