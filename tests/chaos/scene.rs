@@ -22,7 +22,7 @@ const TRIES: usize = 10;
 /// Writes go on in less than this when no more is hit than the cluster tolerates: an election, a
 /// restart that was under way when another member was hit, and the patience of clients.
 const GAP: Duration = Duration::from_secs(15);
-/// For every member to take writes again.
+/// For every member to be well, and to take writes again.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const APPLY: [&str; 4] = ["apply", "--auto-approve", "--lock-timeout", "60s"];
@@ -218,11 +218,18 @@ impl Scene {
         if plan.code != Some(0) || !plan.said.contains("No changes") {
             return Err(format!("something is left to do after an apply: {plan}"));
         }
-        let status = self.operator.run(&self.lab, &["status"], None)?;
-        if status.code != Some(0) {
-            return Err(format!("not all is well after an apply: {status}"));
+        // Whom a partition left behind catches up by itself.
+        let healed = Instant::now();
+        loop {
+            let status = self.operator.run(&self.lab, &["status"], None)?;
+            if status.code == Some(0) {
+                return Ok(tries);
+            }
+            if healed.elapsed() > PATIENCE {
+                return Err(format!("not all is well after an apply: {status}"));
+            }
+            thread::sleep(Duration::from_millis(500));
         }
-        Ok(tries)
     }
 
     fn beside(&self, beside: &Beside) -> Result<(), String> {
