@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
 use super::holder::{run_id, stamp, who};
-use super::locking::{self, covers, reachable};
+use super::locking::{self, covers, lost, reachable};
 use super::screen::Screen;
 use super::session::{Connection, Session, intent, load};
 use super::signals::{interrupts, signs};
@@ -337,6 +337,11 @@ impl Run<'_> {
         if let Some(changed) = changed {
             // Whoever approves whatever is planned wants the plan of now: the rest of a run that was killed, or the
             // run that the lock was waited for, changed the facts. The lock must cover what is planned on.
+            if let Some((node, unknown)) = lost(&observed, nodes) {
+                return Err(Failure::new(format!("{node}: {}", unknown.detail()))
+                    .code(BLOCKED)
+                    .remedy("it could be looked at before the lock was taken; nothing was changed; plan again"));
+            }
             if !self.replans || reachable(&observed) != nodes {
                 return Err(Failure::new(format!("the plan is stale: {changed}"))
                     .code(BLOCKED)

@@ -10,6 +10,7 @@ use crate::apply::lock::{self, Holder, Lock, Refusal};
 use crate::apply::{Event, Signal, Sink};
 use crate::error::{BLOCKED, Failure, LOCKED};
 use crate::observe::Fleet;
+use crate::observed::host::HostUnknown;
 use crate::observed::{HostState, Observed};
 use crate::plan::Plan;
 use crate::safety;
@@ -82,6 +83,18 @@ pub(super) fn reachable(observed: &Observed) -> Vec<String> {
         .filter(|(_, state)| matches!(state, HostState::Known(_)))
         .map(|(name, _)| name.clone())
         .collect()
+}
+
+/// A locked host that cannot be looked at any more.
+pub(super) fn lost<'a>(
+    observed: &'a Observed,
+    nodes: &[String],
+) -> Option<(&'a String, &'a HostUnknown)> {
+    let mut hosts = observed.hosts.iter();
+    hosts.find_map(|(name, state)| match state {
+        HostState::Unknown(unknown) if nodes.contains(name) => Some((name, unknown)),
+        _ => None,
+    })
 }
 
 #[cfg(test)]

@@ -252,15 +252,15 @@ impl Actor {
                 self.work.closing.push((relay.into_channel(), false));
             }
         }
-        self.work
-            .closing
-            .retain_mut(|(channel, _)| match channel.close() {
+        self.work.closing.retain_mut(|(channel, _)| {
+            match channel.close().and_then(|()| channel.wait_close()) {
                 Err(error) if blocked(&error) => true,
                 _ => {
                     moved = true;
                     false
                 }
-            });
+            }
+        });
         self.wire.collect();
         Ok(moved)
     }

@@ -187,6 +187,11 @@ pub enum RemoteError {
     /// No answer in time; the process on the host is ended there as well.
     #[error("{node}: no answer within {seconds} s")]
     Deadline { node: String, seconds: u64 },
+    /// The process ended, or goes on, without anybody saying how.
+    #[error(
+        "{node}: sshd closed the session before the command's exit status came: see ChannelTimeout in its sshd_config"
+    )]
+    NoStatus { node: String },
     /// sshd opens no further session.
     #[error("{node}: sshd opens no further session on this connection: raise MaxSessions there")]
     Sessions { node: String },

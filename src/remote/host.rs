@@ -216,7 +216,13 @@ impl Host {
         };
         match self.start(job)?.output().await {
             // A jump host may allow no commands at all; tunnels work all the same.
-            Ok(_) | Err(RemoteError::Shell { .. } | RemoteError::Sessions { .. }) => Ok(()),
+            Ok(_)
+            | Err(
+                RemoteError::Shell { .. }
+                | RemoteError::Sessions { .. }
+                | RemoteError::Deadline { .. }
+                | RemoteError::NoStatus { .. },
+            ) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -227,6 +233,7 @@ impl Host {
         let request = Request {
             greeting: Greeting::new(&launch.marker, &launch.prompt),
             command: launch.command,
+            end: launch.end,
             sudo: self.shared.sudo != Sudo::No,
             password: self.shared.password.clone(),
             input: launch.input,

@@ -113,9 +113,9 @@ impl Actor {
         }
     }
 
-    /// Whether sshd refuses a session though it has none of this connection any more.
+    /// Whether sshd refuses a session though none of this connection is left that will end by itself.
     fn refused_for_good(&mut self) -> bool {
-        if self.work.sessions() > 0 {
+        if self.work.ending() {
             self.work.refused_alone = None;
             return false;
         }

@@ -61,6 +61,8 @@ pub(super) struct Chunk {
 /// What the actor is asked to run.
 pub(super) struct Request {
     pub(super) command: String,
+    /// What the script's last words begin with.
+    pub(super) end: String,
     pub(super) greeting: Greeting,
     pub(super) sudo: bool,
     pub(super) password: Option<SecretString>,
@@ -223,8 +225,12 @@ impl Process {
             }
         }
         if self.phase == Phase::Closing {
-            // Waits for the other side's close, which the exit status precedes.
-            match self.channel.close() {
+            // Closing alone does not wait for the other side's close, which the exit status precedes.
+            match self
+                .channel
+                .close()
+                .and_then(|()| self.channel.wait_close())
+            {
                 Ok(()) => return Ok(Step::Done(self.conclude(node))),
                 Err(error) if blocked(&error) => {}
                 Err(error) => return Err(lost(&error)),
@@ -394,6 +400,7 @@ impl Process {
 
     fn conclude(&mut self, node: &str) -> Result<Output, RemoteError> {
         let status = self.exit();
+        let told = self.last_words();
         if !self.request.greeting.ready() {
             let code = if let Exit::Code(code) = status {
                 Some(code)
@@ -413,6 +420,10 @@ impl Process {
                 limit: self.request.limit,
             });
         }
+        // libssh2 has 0 for a status that never came: a script that sshd closed the session of, for one.
+        if status == Exit::Code(0) && told != Some(0) {
+            return Err(RemoteError::NoStatus { node: node.into() });
+        }
         if let (Some(lines), false) = (&self.request.lines, self.line.is_empty()) {
             let _ = lines.send(String::from_utf8_lossy(&self.line).into_owned());
         }
@@ -421,6 +432,20 @@ impl Process {
             stdout: std::mem::take(&mut self.stdout),
             stderr: std::mem::take(&mut self.stderr),
         })
+    }
+
+    /// The exit status that the script itself told, which is cut out of its standard error.
+    fn last_words(&mut self) -> Option<i32> {
+        let end = self.request.end.as_bytes();
+        let at = self
+            .stderr
+            .windows(end.len())
+            .rposition(|window| window == end)?;
+        let words = &self.stderr[at + end.len()..];
+        let length = words.iter().position(|byte| *byte == b'\n')?;
+        let status = std::str::from_utf8(&words[..length]).ok()?.parse().ok();
+        self.stderr.drain(at..=at + end.len() + length);
+        status
     }
 
     fn exit(&self) -> Exit {

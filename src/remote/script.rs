@@ -9,6 +9,9 @@
 //! 3. reads exactly the script's bytes, checks that they end with the sentinel, and evaluates them.
 //!    A connection cut in between executes nothing;
 //! 4. leaves the rest of the input to the script.
+//!
+//! The script's last words, on standard error, are its exit status: libssh2 calls a status that never came 0. A script
+//! with an `EXIT` trap of its own says them with `q_end STATUS`.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -37,6 +40,8 @@ pub(super) struct Launch {
     pub(super) marker: String,
     /// sudo's prompt.
     pub(super) prompt: String,
+    /// Printed behind standard error when the script ends, with its exit status and a line's end.
+    pub(super) end: String,
 }
 
 /// A random word of 32 hexadecimal digits.
@@ -48,8 +53,8 @@ pub(super) fn token() -> String {
 
 /// Wraps `text` for execution as root, ended on the host after `limit`.
 pub(super) fn launch(text: &[u8], sudo: Sudo, limit: Option<Duration>) -> Launch {
-    let (marker, sentinel, prompt) = (token(), token(), token());
-    let script = whole(text, &sentinel);
+    let (marker, sentinel, prompt, end) = (token(), token(), token(), token());
+    let script = whole(text, &sentinel, &end);
     let mut input = Vec::with_capacity(script.len() + sentinel.len() + 1);
     input.extend_from_slice(sentinel.as_bytes());
     input.push(b'\n');
@@ -78,15 +83,18 @@ pub(super) fn launch(text: &[u8], sudo: Sudo, limit: Option<Duration>) -> Launch
         input,
         marker,
         prompt,
+        end,
     }
 }
 
 /// The script as one compound command, which a shell parses to its end before it executes anything.
-fn whole(text: &[u8], sentinel: &str) -> Vec<u8> {
-    let mut script = b"{ LC_ALL=C; LANGUAGE=C; export LC_ALL LANGUAGE; \
+fn whole(text: &[u8], sentinel: &str, end: &str) -> Vec<u8> {
+    let mut script = format!("{{ q_end() {{ echo {end}$1 >&2; }}; trap 'q_end $?' 0; ").into_bytes();
+    script.extend_from_slice(
+        b"LC_ALL=C; LANGUAGE=C; export LC_ALL LANGUAGE; \
         PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; \
-        umask 022; unset l s\n"
-        .to_vec();
+        umask 022; unset l s\n",
+    );
     script.extend_from_slice(text);
     script.extend_from_slice(b"\nexit $?\n}\n#");
     script.extend_from_slice(sentinel.as_bytes());

@@ -113,6 +113,13 @@ impl Work {
         self.processes.len() + self.closing.iter().filter(|(_, session)| *session).count()
     }
 
+    /// Whether some of these end by themselves: those without a deadline are held.
+    pub(super) fn ending(&self) -> bool {
+        let mut running = self.processes.values();
+        running.any(|running| running.within.is_some())
+            || self.closing.iter().any(|(_, session)| *session)
+    }
+
     /// The next that may be opened: tunnels do not count as sessions, so they pass those that wait.
     pub(super) fn next(&mut self) -> Option<Waiting> {
         self.refused_until.take_if(|until| *until <= Instant::now());

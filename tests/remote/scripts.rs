@@ -104,6 +104,55 @@ async fn a_session_that_was_just_closed_is_waited_for() {
     eprintln!("40 scripts, one at a time: {:?}", begun.elapsed());
 }
 
+/// What is held does not end, so there is nothing to wait for.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_one_session_that_is_held_is_named() {
+    if !available("the_one_session_that_is_held_is_named") {
+        return;
+    }
+    let sshd = Sshd::start("MaxSessions 1");
+    let host = sshd.connect().await;
+    let held = host.hold(b"cat", LONG).await.unwrap();
+    let begun = Instant::now();
+    let error = host.script(b"echo x", LONG).await.unwrap_err();
+    assert!(matches!(error, RemoteError::Sessions { .. }), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    drop(held);
+}
+
+/// Whatever libssh2 makes of it, a command whose exit status never came has not succeeded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_sshd_closes_is_no_success() {
+    let test = "a_session_that_sshd_closes_is_no_success";
+    if !available(test) {
+        return;
+    }
+    let known = std::process::Command::new("/usr/sbin/sshd")
+        .args(["-T", "-o", "ChannelTimeout=session:*=1s"])
+        .output()
+        .unwrap();
+    if String::from_utf8_lossy(&known.stderr).contains("Bad configuration option") {
+        eprintln!("SKIPPED {test}: this sshd has no ChannelTimeout");
+        return;
+    }
+    let sshd = Sshd::start("ChannelTimeout session:*=1s");
+    let host = sshd.connect().await;
+    let ended = host.script(b"sleep 4; exit 3", PATIENCE).await;
+    assert!(
+        matches!(ended, Err(RemoteError::NoStatus { .. })),
+        "{ended:?}"
+    );
+    // The connection goes on, and so does standard error to its last byte.
+    let output = host
+        .script(b"printf 'no newline' >&2", PATIENCE)
+        .await
+        .unwrap();
+    assert_eq!(
+        (output.status, output.stderr),
+        (Exit::Code(0), b"no newline".to_vec())
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_session_at_all_is_an_error_at_once() {
     if !available("no_session_at_all_is_an_error_at_once") {
