@@ -1,7 +1,6 @@
 //! The lock: a process on each host that holds a `flock` for as long as it hears from us. It ends with the session, or
 //! after thirty seconds without a byte, so nothing is ever left to be unlocked by force.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,8 +70,12 @@ chmod 0700 /run/quorate
 exec 9>>/run/quorate/lock
 if ! flock -n 9; then printf 'held %s\n' "$(base64 -w0 </run/quorate/lock.holder 2>/dev/null)"; exit 0; fi
 q_before=$(base64 -w0 </run/quorate/lock.holder 2>/dev/null)
-printf '%s' "$Q_RUN" >/run/quorate/lock.run
-printf '%s' "$Q_HOLDER" | base64 -d >/run/quorate/lock.holder
+q_write() { printf '%s' "$Q_RUN" >/run/quorate/lock.run && printf '%s' "$Q_HOLDER" | base64 -d >/run/quorate/lock.holder; }
+if ! q_write 2>/dev/null; then
+  rm -f /run/quorate/lock.run /run/quorate/lock.holder
+  printf 'failed nothing can be written in /run/quorate: is /run full?\n'
+  exit 0
+fi
 exec 8>>/run/quorate/work.lock
 if ! flock -w 60 8; then
   # A script of an earlier run is still at work.
@@ -100,27 +103,23 @@ pub async fn take(
         word(&holder.run),
         word(&text)
     );
-    let mut held: BTreeMap<String, Held> = BTreeMap::new();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let mut lock = Lock {
+        stop,
+        keepers: JoinSet::new(),
+        nodes: Vec::new(),
+    };
     for wave in waves(nodes) {
-        let refusal = take_all(fleet, &wave, &script, &mut held).await;
-        if let Some(refusal) = refusal {
-            for (_, process) in held {
-                let _ = process.close(Duration::from_secs(5)).await;
-            }
+        let refusal = take_all(fleet, &wave, &script, &mut lock, |node, process| {
+            keep(node, process, stopped.clone(), lost.clone())
+        });
+        if let Some(refusal) = refusal.await {
+            lock.release().await;
             return Err(refusal);
         }
     }
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let mut keepers = JoinSet::new();
-    let nodes = held.keys().cloned().collect();
-    for (node, process) in held {
-        keepers.spawn(keep(node, process, stopped.clone(), lost.clone()));
-    }
-    Ok(Lock {
-        stop,
-        keepers,
-        nodes,
-    })
+    lock.nodes.sort();
+    Ok(lock)
 }
 
 /// Of two operators who begin at once each could get some hosts, and both would lose: the first host by name decides,
@@ -132,13 +131,18 @@ fn waves(nodes: &[String]) -> Vec<Vec<&String>> {
     vec![nodes, others]
 }
 
-/// Takes the lock on these hosts, in parallel. Those on which it is taken are `held`, also where another one refuses.
-async fn take_all(
+/// Takes the lock on these hosts, in parallel. Where it is taken it is kept from that moment, also while another host is
+/// waited for: a holder that hears nothing for thirty seconds ends.
+async fn take_all<K>(
     fleet: &Arc<Fleet>,
     nodes: &[&String],
     script: &str,
-    held: &mut BTreeMap<String, Held>,
-) -> Option<Refusal> {
+    lock: &mut Lock,
+    keep: impl Fn(String, Held) -> K,
+) -> Option<Refusal>
+where
+    K: Future<Output = ()> + Send + 'static,
+{
     let mut attempts = JoinSet::new();
     for node in nodes {
         let (fleet, node, script) = (fleet.clone(), (*node).clone(), script.to_owned());
@@ -162,7 +166,8 @@ async fn take_all(
     while let Some(attempt) = attempts.join_next().await {
         match attempt {
             Ok((node, Ok(process))) => {
-                held.insert(node, process);
+                lock.keepers.spawn(keep(node.clone(), process));
+                lock.nodes.push(node);
             }
             Ok((_, Err(reason))) => {
                 // A holder is the more telling answer.

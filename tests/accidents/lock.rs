@@ -109,3 +109,15 @@ fn a_hung_operator_loses_the_lock_and_changes_nothing_more() {
     ben.settled();
     ann.settled();
 }
+
+/// A script of a run that was killed may go on for long on one host; the others are kept meanwhile.
+#[test]
+fn hosts_that_are_locked_first_wait_for_the_last() {
+    let lab = lab("lock-late", 3);
+    let ann = somebody(&lab, "ann");
+    let late = "mkdir -p /run/quorate; systemd-run -q flock /run/quorate/work.lock sleep 40";
+    lab.hosts()[1].run(late).unwrap();
+    let apply = ann.run(&["apply", "--auto-approve"]).exits(0);
+    assert!(apply.took > Duration::from_secs(35), "{}", apply.said());
+    ann.settled();
+}
