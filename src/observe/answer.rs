@@ -235,6 +235,13 @@ impl Reader {
                 "the user that logs in is not root: set ssh.sudo = true, or log in as root".into(),
             ));
         }
+        if self.unit.load.is_empty() {
+            return Err(HostUnknown::Probe(
+                "systemd does not say what it knows of the unit: see `systemctl status` there, and whether its root file \
+                 system is full or read-only"
+                    .into(),
+            ));
+        }
         let arch = match machine {
             "x86_64" => "amd64",
             "aarch64" => "arm64",
@@ -455,6 +462,7 @@ mod tests {
                 reader.line(key, rest);
             }
             reader.systemd = true;
+            reader.unit.load = "not-found".into();
             reader.uid = Some(0);
             reader.tools = NEEDED.map(String::from).into();
             reader.finish(&spec, 0).unwrap()
@@ -484,7 +492,7 @@ mod tests {
             .collect();
         let held = |packages: &str, list: &str| {
             let answer = format!(
-                "arch\tLinux x86_64\nuid\t0\nsystemd\t1\n{tools}{packages}locks\t{}\nend\n",
+                "arch\tLinux x86_64\nuid\t0\nsystemd\t1\nunit\tLoadState=loaded\n{tools}{packages}locks\t{}\nend\n",
                 STANDARD.encode(list)
             );
             let facts = read(&answer, &spec(), 0).unwrap().facts;
@@ -526,6 +534,11 @@ mod tests {
             read(&answer, &spec(), 0),
             Err(HostUnknown::Unsupported(_))
         ));
+        // A unit of which nothing is said is no unit that is not there.
+        let answer = format!("arch\tLinux x86_64\nuid\t0\nsystemd\t1\n{tools}end\n");
+        assert!(
+            matches!(read(&answer, &spec(), 0), Err(HostUnknown::Probe(why)) if why.contains("the unit"))
+        );
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! The connected hosts of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -415,7 +416,12 @@ impl Link {
 
     /// Learns where the running process serves clients; whether that is news.
     fn learn(&self, facts: &HostFacts) -> bool {
-        let Some(running) = facts.unit.environment.as_ref().and_then(advertised) else {
+        let Some(running) = facts
+            .unit
+            .environment
+            .as_ref()
+            .and_then(|running| serves(running, self.node.ip))
+        else {
             return false;
         };
         let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
@@ -427,22 +433,29 @@ impl Link {
     }
 }
 
-/// The client URL that a process with this environment advertises.
-fn advertised(environment: &BTreeMap<String, String>) -> Option<ClientUrl> {
-    let url = environment
-        .get("ETCD_ADVERTISE_CLIENT_URLS")?
-        .split(',')
-        .next()?;
-    let (host, port) = url
-        .split_once("://")?
-        .1
-        .trim_end_matches('/')
-        .rsplit_once(':')?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+/// The client URL that a process with this environment advertises, and where it is dialed on its own host: there is
+/// where it listens, while an address that only others reach may swallow what is sent to it.
+fn serves(environment: &BTreeMap<String, String>, ip: IpAddr) -> Option<ClientUrl> {
+    let advertised = environment.get("ETCD_ADVERTISE_CLIENT_URLS")?;
+    let url = advertised.split(',').next()?;
+    let listens = environment.get("ETCD_LISTEN_CLIENT_URLS");
+    let mut listens = listens.into_iter().flat_map(|urls| urls.split(','));
+    let (host, port) = match listens.next().and_then(host_and_port) {
+        Some((host, port)) if host == "0.0.0.0" || host == "::" => (ip.to_string(), port),
+        Some(there) => there,
+        None => host_and_port(url)?,
+    };
     Some(ClientUrl {
         url: url.to_owned(),
-        dial: (host.to_owned(), port.parse().ok()?),
+        dial: (host, port),
     })
+}
+
+fn host_and_port(url: &str) -> Option<(String, u16)> {
+    let (_, address) = url.split_once("://")?;
+    let (host, port) = address.trim_end_matches('/').rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Some((host.to_owned(), port.parse().ok()?))
 }
 
 /// What became of the observation of one host. A host that is left out would count as one that nobody knows.

@@ -238,17 +238,12 @@ q_text() {
   [ "$sum" = "$2" ] || printf 'text\t%s\t%s\n' "$(q_b64 "$1")" "$1"
 }
 q_marker() { if [ -e "$1" ]; then printf 'marker\t%s\n' "$(q_b64 "$1")"; fi; }
+q_property() { printf '%s\n' "$2" | while IFS= read -r line; do case $line in "$1"=*) printf '%s' "${line#*=}" ;; esac; done; }
 q_unit() {
-  pid=0 started=
-  while IFS= read -r line; do
-    printf 'unit\t%s\n' "$line"
-    case $line in
-      MainPID=*) pid=${line#*=} ;;
-      ExecMainStartTimestamp=*) started=${line#*=} ;;
-    esac
-  done <<EOF
-$(systemctl show "$1" -p LoadState -p ActiveState -p SubState -p UnitFileState -p FragmentPath -p DropInPaths -p NeedDaemonReload -p NRestarts -p MainPID -p ExecMainStartTimestamp 2>&1)
-EOF
+  # No here-document: some shells put it into /tmp, which may be full.
+  shown=$(systemctl show "$1" -p LoadState -p ActiveState -p SubState -p UnitFileState -p FragmentPath -p DropInPaths -p NeedDaemonReload -p NRestarts -p MainPID -p ExecMainStartTimestamp 2>&1)
+  printf '%s\n' "$shown" | while IFS= read -r line; do printf 'unit\t%s\n' "$line"; done
+  pid=$(q_property MainPID "$shown") started=$(q_property ExecMainStartTimestamp "$shown")
   [ "${pid:-0}" -gt 0 ] 2>/dev/null || return 0
   [ -r "/proc/$pid/environ" ] || return 0
   printf 'environ\t%s\n' "$(tr '\0' '\n' <"/proc/$pid/environ" | grep '^ETCD_' | base64 -w0)"
