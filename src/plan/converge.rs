@@ -96,6 +96,9 @@ pub(super) fn plan(inputs: &mut Inputs<'_>, draft: &mut Draft) {
     }
     unknown_replacements(inputs, draft);
     let leaving = leave::leaving(inputs, &view, &known.generation);
+    if view.members.is_empty() {
+        leaving.wait_for_members(draft);
+    }
     let all: BTreeSet<String> = leaving.names().cloned().collect();
     // Other hosts forget those that this plan cleans or that are gone. Which these are is known when it is made: where
     // some stay, it is made again.

@@ -84,6 +84,25 @@ pub(super) fn leaving(inputs: &Inputs<'_>, view: &ClusterView, generation: &Gene
 }
 
 impl Leaving {
+    /// Who leaves stays where no member answers, and a run that starts them is not the end of it.
+    pub fn wait_for_members(&self, draft: &mut Draft) {
+        let known = self.hosts.keys().chain(self.gone.keys());
+        let names: Vec<&str> = known
+            .chain(self.unmarked.keys())
+            .map(String::as_str)
+            .collect();
+        if !names.is_empty() {
+            draft.block(
+                None,
+                format!(
+                    "the cluster file does not name {} any more, and no member could say who is one",
+                    names.join(", ")
+                ),
+                "apply again once members answer: this plan starts those that it can",
+            );
+        }
+    }
+
     /// All of them.
     pub fn names(&self) -> impl Iterator<Item = &String> {
         let known = self.hosts.keys().chain(self.gone.keys());

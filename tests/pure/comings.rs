@@ -250,6 +250,28 @@ fn a_member_between_two_attempts_of_systemd_is_started() {
     assert!(plan_of(&[1, 2, 3], &observed, CONVERGE).is_empty());
 }
 
+/// The run that starts them is not the whole of it, and must not look as if it were.
+#[test]
+fn who_leaves_while_nobody_answers_is_told_of() {
+    let mut observed = living();
+    for node in ["etcd-1", "etcd-2"] {
+        if let Some(HostState::Known(facts)) = observed.hosts.get_mut(node) {
+            facts.etcd = EtcdState::Silent;
+            facts.unit.active = "inactive".into();
+            facts.unit.environment = None;
+        }
+    }
+    unreachable(&mut observed, "etcd-3");
+    let plan = plan_of(&[1, 2], &observed, CONVERGE);
+    let starts = |id: &&str| id.ends_with(".start");
+    assert_eq!(ids(&plan).into_iter().filter(starts).count(), 2);
+    assert!(
+        reasons(&plan).contains("does not name etcd-3 any more, and no member could say"),
+        "{}",
+        reasons(&plan)
+    );
+}
+
 #[test]
 fn a_learner_that_crashes_for_ever_goes_and_comes_back() {
     let mut observed = living();
