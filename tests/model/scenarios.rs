@@ -241,6 +241,7 @@ async fn etcd_does_what_the_model_does() {
     let sshd = Sshd::start("");
     let turns = Arc::new(Semaphore::new(AT_A_TIME));
     let mut replays = tokio::task::JoinSet::new();
+    let mut replayed = Vec::new();
     for wanted in RELEASES {
         let Ok(found) = quorate_lab::releases::find(wanted) else {
             eprintln!("SKIPPED {test} on etcd {wanted}: it is not in the lab's cache");
@@ -263,6 +264,11 @@ async fn etcd_does_what_the_model_does() {
             });
         }
         eprintln!("etcd {release}: {count} replays");
+        replayed.push(wanted);
+    }
+    let required = std::env::var("QUORATE_REPLAY_REQUIRED").unwrap_or_default();
+    for release in required.split_whitespace() {
+        assert!(replayed.contains(&release), "etcd {release} is missing");
     }
     let mut failed = Vec::new();
     while let Some(replay) = replays.join_next().await {

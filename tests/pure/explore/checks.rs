@@ -115,6 +115,7 @@ pub fn search(search: Search) -> Found {
 #[test]
 fn no_rule_is_broken_and_everything_is_reached() {
     let reached = Reached::default();
+    let all_begun = Instant::now();
     let only = std::env::var("QUORATE_EXPLORE_ONLY").unwrap_or_default();
     let mut all = scenarios::all(&reached);
     all.retain(|search| format!("{}, {}", search.name, search.anomaly).contains(&only));
@@ -153,7 +154,11 @@ fn no_rule_is_broken_and_everything_is_reached() {
         scope.spawn(work);
         scope.spawn(work);
     });
-    eprintln!("{:7} states in all", total.into_inner().expect("no panic"));
+    eprintln!(
+        "{:7} states in all, {:.0} s",
+        total.into_inner().expect("no panic"),
+        all_begun.elapsed().as_secs_f32()
+    );
     for (what, count) in reached.counts() {
         eprintln!("{count:7} × {what}");
     }
