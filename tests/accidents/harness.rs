@@ -12,8 +12,6 @@ use quorate_lab::{Host, Lab, Options, releases};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// The version of etcd that the hosts get.
-pub const VERSION: &str = "3.5.16";
 /// Longer than anything here takes; a program that hangs fails its test.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -47,6 +45,8 @@ pub struct ClusterFile {
     pub name: String,
     pub tls: bool,
     pub data_dir: String,
+    /// Lines of `[etcd.settings]`.
+    pub settings: String,
     /// Lines of `[ssh]`.
     pub ssh: String,
     /// Name, address and lines of `[node.ssh]`.
@@ -60,6 +60,7 @@ impl ClusterFile {
             name: "demo".into(),
             tls: true,
             data_dir: "/var/lib/etcd".into(),
+            settings: String::new(),
             ssh: ssh(lab),
             nodes: lab
                 .hosts()
@@ -70,13 +71,14 @@ impl ClusterFile {
     }
 
     fn text(&self) -> String {
-        let release = releases::ensure(VERSION).unwrap_or_else(|error| panic!("{error}"));
+        let version = releases::tested();
+        let release = releases::ensure(&version).unwrap_or_else(|error| panic!("{error}"));
         let archive = release.tarball.display();
         let mut text = format!(
             "schema = 1\n\n[cluster]\nname = \"{0}\"\ntoken = \"{0}-1\"\n\n\
-             [etcd]\nversion = \"{VERSION}\"\ndata_dir = \"{1}\"\n\n\
-             [etcd.install]\nmethod = \"archive\"\narchive = \"{archive}\"\n\n[ssh]\n{2}",
-            self.name, self.data_dir, self.ssh
+             [etcd]\nversion = \"{version}\"\ndata_dir = \"{1}\"\n\n\
+             [etcd.settings]\n{3}\n\n[etcd.install]\nmethod = \"archive\"\narchive = \"{archive}\"\n\n[ssh]\n{2}",
+            self.name, self.data_dir, self.ssh, self.settings
         );
         if self.tls {
             text.push_str(

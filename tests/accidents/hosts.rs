@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quorate_lab::{Host, Lab, releases};
 
-use crate::harness::{ClusterFile, Operator, VERSION, eventually, lab, leftovers};
+use crate::harness::{ClusterFile, Operator, eventually, lab, leftovers};
 
 fn plain(lab: &Lab) -> Operator<'_> {
     let file = ClusterFile {
@@ -59,7 +59,7 @@ fn a_full_disk_is_named_and_the_others_go_on() {
 
 /// Starts an etcd that somebody set up by hand; its cluster ID as etcd itself prints it.
 fn by_hand(host: &Host, unit: &str, data_dir: &str) -> String {
-    let release = releases::ensure(VERSION).unwrap();
+    let release = releases::ensure(&releases::tested()).unwrap();
     let etcd = std::fs::read(release.dir.join("etcd")).unwrap();
     host.write_file("/opt/etcd", etcd, 0o755).unwrap();
     host.run(&format!(

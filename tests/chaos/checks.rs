@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 use quorate_lab::{Host, Lab, Options, releases};
 use quorate_writers::{Census, Endpoint, Finding, Load, Run, Writers, check};
 
-use crate::cluster::VERSION;
-
 fn lab(name: &str, hosts: usize) -> Lab {
     let options = Options {
         hosts,
@@ -20,7 +18,7 @@ fn lab(name: &str, hosts: usize) -> Lab {
 
 /// Starts members by hand, all in one cluster.
 fn members(hosts: &[Host]) -> Vec<Endpoint> {
-    let release = releases::ensure(VERSION).unwrap();
+    let release = releases::ensure(&releases::tested()).unwrap();
     let etcd = fs::read(release.dir.join("etcd")).unwrap();
     let peers: Vec<String> = hosts
         .iter()
@@ -68,7 +66,7 @@ fn write(lab: &Lab, endpoints: &[Endpoint], prefix: &str, meanwhile: impl FnOnce
 }
 
 fn etcdctl(lab: &Lab, endpoint: &Endpoint, words: &[&str]) {
-    let release = releases::find(VERSION).unwrap();
+    let release = releases::find(&releases::tested()).unwrap();
     let mut command: Command = lab.command(release.dir.join("etcdctl")).unwrap();
     command
         .env("ETCDCTL_API", "3")

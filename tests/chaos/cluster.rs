@@ -6,8 +6,6 @@ use std::net::Ipv4Addr;
 
 use quorate_lab::{Lab, releases};
 
-/// The version of etcd of all members.
-pub const VERSION: &str = "3.5.16";
 /// Where the data is, on a disk of its own.
 pub const DATA_DIR: &str = "/var/lib/etcd";
 
@@ -112,9 +110,10 @@ impl Cluster {
 
     /// The file.
     pub fn text(&self, lab: &Lab) -> Result<String, String> {
-        let release = releases::ensure(VERSION).map_err(|error| error.to_string())?;
+        let version = releases::tested();
+        let release = releases::ensure(&version).map_err(|error| error.to_string())?;
         let mut text = format!(
-            "schema = 1\n\n[cluster]\nname = \"chaos\"\ntoken = \"chaos\"\n\n[etcd]\nversion = \"{VERSION}\"\n\
+            "schema = 1\n\n[cluster]\nname = \"chaos\"\ntoken = \"chaos\"\n\n[etcd]\nversion = \"{version}\"\n\
              data_dir = \"{DATA_DIR}\"\n\n[etcd.settings]\n{}\n[etcd.install]\nmethod = \"archive\"\n\
              archive = {:?}\n\n[ssh]\nuser = \"root\"\nidentity = {:?}\nknown_hosts = {:?}\n\
              connect_timeout = \"3s\"\n\n",

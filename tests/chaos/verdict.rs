@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_lab::{Host, Lab, releases};
 use quorate_writers::{Census, Endpoint, Run, check};
 
-use crate::cluster::{Cluster, Node, VERSION};
+use crate::cluster::{Cluster, Node};
 use crate::operator::Operator;
 
 /// Everything that is wrong, in words.
@@ -76,7 +76,7 @@ fn wanted(cluster: &Cluster) -> Members {
 }
 
 fn membership(lab: &Lab, operator: &Operator, cluster: &Cluster) -> Result<Members, String> {
-    let release = releases::find(VERSION).map_err(|error| error.to_string())?;
+    let release = releases::find(&releases::tested()).map_err(|error| error.to_string())?;
     let mut command = lab
         .command(release.dir.join("etcdctl"))
         .map_err(|error| error.to_string())?;

@@ -1,5 +1,6 @@
 //! A cluster on a lab's hosts: its file, runs of the program, and a look from outside.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use quorate::observed::Marker;
 use quorate::observed::marker::{self, MarkerState};
 use quorate_lab::{Host, Lab, Options, releases};
+use quorate_writers::Census;
 use serde_json::Value;
 
 /// After this a run of the program is killed, and the test fails.
@@ -43,6 +45,8 @@ pub struct Scene {
     pub tables: String,
     /// Environment of the program.
     pub env: BTreeMap<String, String>,
+    /// Keys that writers have left.
+    pub census: RefCell<Census>,
     operator: PathBuf,
 }
 
@@ -76,7 +80,7 @@ pub struct Process {
 }
 
 impl Scene {
-    /// Boots a lab for a cluster of all its hosts with etcd 3.5.16 over HTTP. `None`, and said so,
+    /// Boots a lab for a cluster of all its hosts with the etcd of [`releases::tested`] over HTTP. `None`, and said so,
     /// where no lab can be.
     pub fn up(name: &str, hosts: usize) -> Option<Self> {
         Self::with(
@@ -107,7 +111,7 @@ impl Scene {
         );
         Some(Self {
             lab,
-            version: "3.5.16".into(),
+            version: releases::tested(),
             tls: false,
             nodes,
             without: Vec::new(),
@@ -120,6 +124,7 @@ impl Scene {
             ssh,
             tables: String::new(),
             env: BTreeMap::new(),
+            census: RefCell::default(),
             operator,
         })
     }

@@ -106,7 +106,30 @@ fn an_old_etcd_grows_and_shrinks_as_well() {
     scene.nodes = 1;
     scene.apply();
     becomes(&mut scene, 3, &[], "/three/");
-    becomes(&mut scene, 3, &["etcd-1"], "/two/");
+    // A member that is dead on a host that lives goes without being started again.
+    scene.host(3).run("systemctl stop etcd").unwrap();
+    becomes(&mut scene, 3, &["etcd-3"], "/dead/");
+    is_clean(&scene, 3);
+    // The leader goes, and hands over first.
+    leads(&scene, "etcd-1");
+    becomes(&mut scene, 3, &["etcd-1", "etcd-3"], "/one/");
+    is_clean(&scene, 1);
+}
+
+/// Makes this member the leader, where it is not.
+fn leads(scene: &Scene, name: &str) {
+    let (_, members) = scene.members(&scene.named()[0]);
+    let id = format!("{:x}", members[name]);
+    for host in scene.named() {
+        // Only who leads can hand over.
+        let host = std::slice::from_ref(&host);
+        let mut hand_over = scene.etcdctl_command(host, &["move-leader", &id]);
+        let _ = hand_over.output();
+    }
+    let status = scene.run(&["status", "--json"]).exits(0).json();
+    let mut members = status["members"].as_array().unwrap().iter();
+    let leader = members.find(|member| member["role"] == "leader").unwrap();
+    assert_eq!(leader["name"], name, "{status:#}");
 }
 
 #[test]

@@ -1,63 +1,68 @@
-//! A writer that goes on while something is done to the cluster.
+//! Writers that go on while something is done to the cluster: one for each endpoint.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::time::Duration;
 
-use super::harness::{Scene, finish};
+use quorate_writers::{Census, Endpoint, Load, Tls, Writers, check};
 
-/// Writes all the time while `work` goes on; every write that was acknowledged must be on every
-/// member afterwards.
+use super::harness::{Scene, eventually};
+
+/// From one request of a client to its next: what is looked for is a loss, and an outage of the cluster.
+const PACE: Duration = Duration::from_millis(50);
+/// An election, and a busy machine. A quorum that is gone comes back with the next step at the earliest.
+const GAP: Duration = Duration::from_secs(10);
+
+/// Writes at every endpoint all the time while `work` goes on. Every write that was acknowledged must be on every member
+/// afterwards, those of earlier times as well; all members must have the same data and take writes; and somebody's
+/// writes must have been acknowledged all the time.
 pub fn while_writing(scene: &Scene, prefix: &str, work: impl FnOnce()) {
-    let done = AtomicBool::new(false);
-    let put = |number: u32| {
-        let key = format!("{prefix}{number:06}");
-        let run = finish(
-            format!("etcdctl put {key}"),
-            &mut scene.etcdctl_command(
-                scene.hosts(),
-                &["--command-timeout=5s", "put", &key, "value"],
-            ),
-        );
-        (run.code == Some(0)).then_some(key)
-    };
-    let (acknowledged, tried) = thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            let mut acknowledged = Vec::new();
-            let mut number = 0;
-            // What is done soon leaves few writes to look for.
-            while !done.load(Ordering::Acquire) || number < 20 {
-                number += 1;
-                acknowledged.extend(put(number));
-            }
-            (acknowledged, number)
-        });
-        // Ends the writer also when `work` panics.
-        struct Stop<'a>(&'a AtomicBool);
-        impl Drop for Stop<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Release);
-            }
-        }
-        let stop = Stop(&done);
-        work();
-        drop(stop);
-        writer.join().unwrap()
-    });
-    assert!(
-        acknowledged.len() > 10,
-        "only {} of {tried} writes were acknowledged",
-        acknowledged.len()
-    );
-    for host in scene.named() {
-        let found = scene.etcdctl(
-            std::slice::from_ref(&host),
-            &["get", "--prefix", "--keys-only", prefix],
-        );
-        let found: Vec<&str> = found.split_whitespace().collect();
-        let lost: Vec<&String> = acknowledged
-            .iter()
-            .filter(|key| !found.contains(&key.as_str()))
-            .collect();
-        assert!(lost.is_empty(), "{} has lost {lost:?}", host.name);
+    let mut load = Load::new(prefix);
+    load.pace = PACE;
+    let mut writers = Writers::start(&scene.lab, load).unwrap();
+    // Those of hosts that are no members yet, or no longer, are in vain.
+    for host in scene.hosts() {
+        writers.add(&endpoint(scene, &host.name)).unwrap();
     }
+    eventually("a write is acknowledged", || {
+        writers.acknowledged().values().any(|count| *count > 0)
+    });
+    work();
+    let members: Vec<Endpoint> = scene
+        .named()
+        .iter()
+        .map(|host| endpoint(scene, &host.name))
+        .collect();
+    let before = writers.acknowledged();
+    eventually("every member takes writes", || {
+        let now = writers.acknowledged();
+        members
+            .iter()
+            .all(|member| now[&member.name] > before[&member.name])
+    });
+    let run = writers.stop();
+    let findings = check(&scene.lab, &members, &run).unwrap();
+    assert!(findings.is_empty(), "{prefix}: {findings:#?}");
+    let gap = run.longest_gap();
+    assert!(
+        gap.length < GAP,
+        "{prefix}: no write was acknowledged for {gap}"
+    );
+
+    let mut census = scene.census.borrow_mut();
+    let prefixes = census.0.keys().map(String::as_str).chain([prefix]);
+    let now = Census::take(&scene.lab, &members[0], prefixes).unwrap();
+    let gone = now.fewer_than(&census);
+    assert!(gone.is_empty(), "{prefix}: keys are gone: {gone:?}");
+    *census = now;
+}
+
+fn endpoint(scene: &Scene, host: &str) -> Endpoint {
+    let of = |other: &&quorate_lab::Host| other.name == host;
+    let url = scene.endpoint(scene.lab.hosts().iter().find(of).unwrap());
+    let mut endpoint = Endpoint::plain(host, &url);
+    if scene.tls {
+        let [ca, certificate, key] = ["pki/ca.crt", "pki/clients/root.crt", "pki/clients/root.key"]
+            .map(|name| scene.path(name));
+        endpoint.tls = Some(Tls::read(&ca, &certificate, &key).unwrap());
+    }
+    endpoint
 }

@@ -43,6 +43,11 @@ const RECIPES: &[(&str, Source, bool)] = &[
     ("3.7", Source::Go("3.7"), false),
 ];
 
+/// The version that tests take where they do not name one: `QUORATE_TEST_ETCD`, else 3.5.16.
+pub fn tested() -> String {
+    std::env::var("QUORATE_TEST_ETCD").unwrap_or_else(|_| "3.5.16".into())
+}
+
 /// The directory that the lab's file server serves.
 pub fn dir() -> PathBuf {
     cache_dir().join("releases")
