@@ -36,6 +36,8 @@ q_end() {
   if [ -n "$q_lifted" ]; then eval "q_lower $q_lifted"; fi
   if [ -n "$q_masked" ]; then q_unhinder; fi
   if [ "$q_rc" -ne 0 ]; then printf '%s\n' "quorate: failed to $q_at (status $q_rc)" >&2; fi
+  # Of the launcher that brings a script to its host.
+  if command -v q_last_words >/dev/null; then q_last_words "$q_rc"; fi
 }
 trap q_end EXIT
 # dash ends on a signal without its EXIT trap.

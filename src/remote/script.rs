@@ -11,7 +11,7 @@
 //! 4. leaves the rest of the input to the script.
 //!
 //! The script's last words, on standard error, are its exit status: libssh2 calls a status that never came 0. A script
-//! with an `EXIT` trap of its own says them with `q_end STATUS`.
+//! with an `EXIT` trap of its own says them with `q_last_words STATUS`.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -89,7 +89,9 @@ pub(super) fn launch(text: &[u8], sudo: Sudo, limit: Option<Duration>) -> Launch
 
 /// The script as one compound command, which a shell parses to its end before it executes anything.
 fn whole(text: &[u8], sentinel: &str, end: &str) -> Vec<u8> {
-    let mut script = format!("{{ q_end() {{ echo {end}$1 >&2; }}; trap 'q_end $?' 0; ").into_bytes();
+    let mut script =
+        format!("{{ q_last_words() {{ echo {end}$1 >&2; }}; trap 'q_last_words $?' 0; ")
+            .into_bytes();
     script.extend_from_slice(
         b"LC_ALL=C; LANGUAGE=C; export LC_ALL LANGUAGE; \
         PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; \

@@ -183,7 +183,7 @@ fn script(upload: &Upload) -> Result<String, String> {
          umask 077\n\
          renice -n 10 -p $$ >/dev/null 2>&1\n\
          {{ echo 10 >/proc/$$/autogroup; }} 2>/dev/null\n\
-         trap 'q=$?; rm -f -- \"$t\"; q_end $q' EXIT\n\
+         trap 'q=$?; rm -f -- \"$t\"; q_last_words $q' EXIT\n\
          trap 'exit 1' HUP INT TERM PIPE\n\
          [ -d \"$d\" ] || fail \"there is no directory $d\"\n\
          [ -d \"$p\" ] && [ ! -L \"$p\" ] && fail \"$p is a directory\"\n\
