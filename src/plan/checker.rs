@@ -1,13 +1,23 @@
 //! An independent checker of plans. It restates the rules from the actions alone and shares no code with the planner.
 
+mod hosts;
+mod margins;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::action::{Action, ActionId, ActionKind};
+
+/// Names of all actions that are done before each.
+type Before<'a> = BTreeMap<&'a ActionId, BTreeSet<&'a ActionId>>;
 
 /// Every rule that a plan breaks.
 pub fn check(actions: &[Action]) -> Result<(), Vec<String>> {
     let mut faults = Vec::new();
     let before = all_before(actions);
+    let mut names = BTreeSet::new();
+    for action in actions.iter().filter(|action| !names.insert(&action.id)) {
+        faults.push(format!("two actions are called {}", action.id));
+    }
     let position: BTreeMap<&ActionId, usize> = actions
         .iter()
         .enumerate()
@@ -38,49 +48,35 @@ pub fn check(actions: &[Action]) -> Result<(), Vec<String>> {
             }
         }
     }
-    let tokens: BTreeSet<&str> = actions
+    let frozen: BTreeSet<(&str, &str)> = actions
         .iter()
         .filter_map(|action| match &action.kind {
-            ActionKind::Bootstrap(bootstrap) => Some(bootstrap.token.as_str()),
+            ActionKind::Bootstrap(start) => {
+                Some((start.token.as_str(), start.initial_cluster.as_str()))
+            }
             _ => None,
         })
         .collect();
-    if tokens.len() > 1 {
-        faults.push("members of one bootstrap have different tokens".into());
+    if frozen.len() > 1 {
+        faults.push("members of one bootstrap start from different facts".into());
     }
-    for action in actions {
-        let earlier = &before[&action.id];
-        let of_same_node = |wanted: fn(&ActionKind) -> bool| {
-            actions
-                .iter()
-                .find(|other| other.node == action.node && wanted(&other.kind))
-        };
-        match &action.kind {
-            // These ask etcd, and leave the host as it is.
-            ActionKind::Promote(_) | ActionKind::Remove(_) | ActionKind::Snapshot(_) => {}
-            ActionKind::Claim(_) | ActionKind::Form(_) | ActionKind::Stop(_) => {}
-            ActionKind::SetAside(_) | ActionKind::Clean(_) => {
-                for wanted in [
-                    of_same_node(|kind| matches!(kind, ActionKind::Stop(_))),
-                    of_same_node(|kind| matches!(kind, ActionKind::SetAside(_))),
-                ]
-                .into_iter()
-                .flatten()
-                {
-                    if wanted.id != action.id && !earlier.contains(&wanted.id) {
-                        faults.push(format!("{} does not wait for {}", action.id, wanted.id));
-                    }
-                }
-            }
-            // Whatever changes a host is written down on it first.
-            _ => {
-                if let Some(claim) = of_same_node(|kind| matches!(kind, ActionKind::Claim(_)))
-                    && !earlier.contains(&claim.id)
-                {
-                    faults.push(format!("{} does not wait for {}", action.id, claim.id));
-                }
+    for form in of_kind(|kind| matches!(kind, ActionKind::Form(_))) {
+        for start in of_kind(|kind| matches!(kind, ActionKind::Bootstrap(_) | ActionKind::Start(_)))
+        {
+            if !before[&form.id].contains(&start.id) {
+                faults.push(format!("{} does not wait for {}", form.id, start.id));
             }
         }
+        for record in of_kind(|kind| matches!(kind, ActionKind::Record(_))) {
+            if !before[&record.id].contains(&form.id) {
+                faults.push(format!("{} does not wait for {}", record.id, form.id));
+            }
+        }
+    }
+    hosts::check(actions, &before, &mut faults);
+    let starting: Vec<&Action> = of_kind(|kind| matches!(kind, ActionKind::Start(_))).collect();
+    for action in actions {
+        let earlier = &before[&action.id];
         // Q1: a restart keeps a quorum, unless the operator said that it need not.
         if let ActionKind::Restart(restart) = &action.kind
             && !restart.is_down
@@ -95,7 +91,7 @@ pub fn check(actions: &[Action]) -> Result<(), Vec<String>> {
                 }
                 Some(_) => {}
             }
-            for start in of_kind(|kind| matches!(kind, ActionKind::Start(_))) {
+            for start in &starting {
                 if !earlier.contains(&start.id) {
                     faults.push(format!(
                         "{} comes before the dead member of {} is started",
@@ -114,11 +110,7 @@ pub fn check(actions: &[Action]) -> Result<(), Vec<String>> {
 }
 
 /// What changes a living cluster's membership, and what takes hosts away from it.
-fn membership(
-    actions: &[Action],
-    before: &BTreeMap<&ActionId, BTreeSet<&ActionId>>,
-    faults: &mut Vec<String>,
-) {
+fn membership(actions: &[Action], before: &Before<'_>, faults: &mut Vec<String>) {
     let is_step = |action: &&Action| {
         matches!(
             action.kind,
@@ -138,6 +130,8 @@ fn membership(
             ));
         }
     }
+    unbroken(&steps, faults);
+    margins::check(actions, &steps, before, faults);
     let removals: BTreeMap<_, &ActionId> = actions
         .iter()
         .filter_map(|action| match &action.kind {
@@ -145,40 +139,53 @@ fn membership(
             _ => None,
         })
         .collect();
-    let living = actions.iter().any(|action| {
-        !matches!(
-            action.kind,
-            ActionKind::Stop(_) | ActionKind::SetAside(_) | ActionKind::Clean(_)
-        )
+    let living = actions.iter().any(|action| match &action.kind {
+        ActionKind::Stop(stop) => stop.member.is_some(),
+        ActionKind::SetAside(set_aside) => set_aside.member.is_some(),
+        ActionKind::Clean(_) => false,
+        _ => true,
     });
+    let all = |wanted: fn(&ActionKind) -> bool| {
+        let wanted = actions.iter().filter(|action| wanted(&action.kind));
+        wanted.collect::<Vec<&Action>>()
+    };
+    let starting = all(|kind| matches!(kind, ActionKind::Start(_)));
+    let leaving = all(|kind| matches!(kind, ActionKind::Remove(_) | ActionKind::Clean(_)));
     for action in actions {
         let earlier = &before[&action.id];
-        let mut must_wait = |wanted: &dyn Fn(&Action) -> bool| {
-            for other in actions.iter().filter(|other| wanted(other)) {
+        let mut must_wait = |others: &[&Action]| {
+            for other in others {
                 if other.id != action.id && !earlier.contains(&other.id) {
                     faults.push(format!("{} does not wait for {}", action.id, other.id));
                 }
             }
         };
-        let same_node = |other: &Action| other.node == action.node;
+        let here = |wanted: fn(&ActionKind) -> bool| {
+            let here = |other: &&Action| other.node == action.node && wanted(&other.kind);
+            actions.iter().filter(here).collect::<Vec<_>>()
+        };
+        if is_step(&action) {
+            // The margins count on those that are started.
+            must_wait(&starting);
+        }
         match &action.kind {
             // Q11: right after its add, on a host that is ready.
-            ActionKind::Join(_) => must_wait(&|other| {
-                same_node(other)
-                    && matches!(
-                        other.kind,
-                        ActionKind::Add(_)
-                            | ActionKind::Claim(_)
-                            | ActionKind::Install(_)
-                            | ActionKind::Prepare(_)
-                            | ActionKind::Configure(_)
-                            | ActionKind::SetAside(_)
-                    )
-            }),
+            ActionKind::Add(_) | ActionKind::Join(_) => must_wait(&here(|kind| {
+                matches!(
+                    kind,
+                    ActionKind::Add(_)
+                        | ActionKind::Claim(_)
+                        | ActionKind::Install(_)
+                        | ActionKind::Prepare(_)
+                        | ActionKind::Configure(_)
+                        | ActionKind::Stop(_)
+                        | ActionKind::SetAside(_)
+                )
+            })),
             // Q3.
-            ActionKind::Promote(_) => must_wait(&|other| {
-                same_node(other) && matches!(other.kind, ActionKind::Join(_) | ActionKind::Start(_))
-            }),
+            ActionKind::Promote(_) => must_wait(&here(|kind| {
+                matches!(kind, ActionKind::Join(_) | ActionKind::Start(_))
+            })),
             ActionKind::Remove(remove) if !remove.learner => {
                 // Q13.
                 let snapshot = |id: &&ActionId| {
@@ -189,8 +196,21 @@ fn membership(
                 if !earlier.iter().any(snapshot) {
                     faults.push(format!("{} comes without a snapshot", action.id));
                 }
+                takers_are_ready(actions, before, action, faults);
+                if action
+                    .margin
+                    .is_some_and(|margin| margin.during < margin.before)
+                {
+                    grows_first(&steps, before, action, faults);
+                }
             }
             // Q7: data of members goes only after they have gone, and somebody looks again.
+            ActionKind::SetAside(set_aside) if living && !set_aside.purge.is_empty() => {
+                faults.push(format!(
+                    "{} deletes data while the cluster lives",
+                    action.id
+                ));
+            }
             ActionKind::SetAside(set_aside) if living => match set_aside.member {
                 None => faults.push(format!("{} does not say whose data it is", action.id)),
                 Some(member) => {
@@ -210,7 +230,7 @@ fn membership(
                 }
             }
             // Half-way members are mended before, all others after.
-            ActionKind::Restart(_) => {
+            ActionKind::Restart(_) | ActionKind::Tell(_) => {
                 for step in &steps {
                     if !earlier.contains(&step.id) && !before[&step.id].contains(&action.id) {
                         faults.push(format!(
@@ -219,6 +239,10 @@ fn membership(
                         ));
                     }
                 }
+            }
+            // Other hosts know of one that leaves until it has left.
+            ActionKind::Record(_) => {
+                must_wait(&leaving);
             }
             _ => {}
         }
@@ -237,12 +261,124 @@ fn membership(
     }
 }
 
+/// Q2, Q3, Q11: nothing comes between the addition of a member, its first start and its vote.
+fn unbroken(steps: &[&Action], faults: &mut Vec<String>) {
+    for (at, step) in steps.iter().enumerate() {
+        let next = steps.get(at + 1).map(|next| &next.kind);
+        let (is_followed, by) = match (&step.kind, next) {
+            (ActionKind::Add(add), Some(ActionKind::Join(join))) => {
+                (add.peer_url == join.peer_url, "first start")
+            }
+            (ActionKind::Join(join), Some(ActionKind::Promote(promote))) => {
+                (join.peer_url == promote.peer_url, "promotion")
+            }
+            (ActionKind::Add(_), _) => (false, "first start"),
+            (ActionKind::Join(_), _) => (false, "promotion"),
+            _ => continue,
+        };
+        if !is_followed {
+            faults.push(format!(
+                "{} is not followed by the {by} of its member",
+                step.id
+            ));
+        }
+    }
+    let (mut gone, mut added) = (BTreeSet::new(), BTreeSet::new());
+    for step in steps {
+        let is_half_way = match &step.kind {
+            ActionKind::Add(add) => {
+                added.insert(&add.peer_url);
+                false
+            }
+            ActionKind::Join(join) => !added.contains(&join.peer_url),
+            ActionKind::Promote(promote) => !added.contains(&promote.peer_url),
+            ActionKind::Remove(remove) => {
+                if !gone.insert(remove.member) {
+                    faults.push(format!("{} removes a member a second time", step.id));
+                }
+                remove.learner
+            }
+            _ => false,
+        };
+        // etcd takes no other learner while there is one.
+        if is_half_way && !added.is_empty() {
+            faults.push(format!(
+                "{} is of a learner that another joins before",
+                step.id
+            ));
+        }
+    }
+}
+
+/// Q3: hosts that take over are ready before anything is removed; what has to wait until a member has stopped on the
+/// same host cannot be.
+fn takers_are_ready(
+    actions: &[Action],
+    before: &Before<'_>,
+    removal: &Action,
+    faults: &mut Vec<String>,
+) {
+    let joins = actions
+        .iter()
+        .filter(|action| matches!(action.kind, ActionKind::Join(_)));
+    let takers: BTreeSet<_> = joins.map(|join| &join.node).collect();
+    let mut stops = BTreeMap::new();
+    for stop in actions
+        .iter()
+        .filter(|action| matches!(action.kind, ActionKind::Stop(_)))
+    {
+        stops.insert(&stop.node, &stop.id);
+    }
+    for action in actions
+        .iter()
+        .filter(|action| takers.contains(&action.node))
+    {
+        let is_preparation = matches!(
+            action.kind,
+            ActionKind::Claim(_)
+                | ActionKind::Install(_)
+                | ActionKind::Prepare(_)
+                | ActionKind::Configure(_)
+        );
+        let stop = stops.get(&action.node);
+        let waits_for_stop = stop.is_some_and(|stop| before[&action.id].contains(*stop));
+        if is_preparation && !waits_for_stop && !before[&removal.id].contains(&action.id) {
+            faults.push(format!("{} does not wait for {}", removal.id, action.id));
+        }
+    }
+}
+
+/// Q4: a healthy cluster grows before it shrinks. Where a member makes way for another on its own host it cannot.
+fn grows_first(steps: &[&Action], before: &Before<'_>, removal: &Action, faults: &mut Vec<String>) {
+    let mut rest = steps
+        .iter()
+        .skip_while(|step| step.id != removal.id)
+        .skip(1);
+    let makes_way = rest.next().is_some_and(|next| {
+        matches!(next.kind, ActionKind::Add(_)) && next.node.is_some() && next.node == removal.node
+    });
+    if makes_way {
+        return;
+    }
+    for promote in steps
+        .iter()
+        .filter(|step| matches!(step.kind, ActionKind::Promote(_)))
+    {
+        if !before[&removal.id].contains(&promote.id) {
+            faults.push(format!(
+                "{} shrinks the cluster before {} lets it grow",
+                removal.id, promote.id
+            ));
+        }
+    }
+}
+
 fn quorum(voters: usize) -> usize {
     voters / 2 + 1
 }
 
-fn all_before(actions: &[Action]) -> BTreeMap<&ActionId, BTreeSet<&ActionId>> {
-    let mut before: BTreeMap<&ActionId, BTreeSet<&ActionId>> = BTreeMap::new();
+fn all_before(actions: &[Action]) -> Before<'_> {
+    let mut before = Before::new();
     for action in actions {
         let mut all = BTreeSet::new();
         for need in &action.needs {

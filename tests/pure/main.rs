@@ -1,6 +1,7 @@
 //! Tests of what needs no host: each module is one subject.
 
 mod addresses;
+mod checker;
 mod cluster_file;
 mod comings;
 mod crashes;
