@@ -19,5 +19,6 @@ mod rolls;
 mod schema;
 mod seats;
 mod strangers;
+mod told;
 mod undo;
 mod world;
