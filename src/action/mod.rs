@@ -92,21 +92,30 @@ pub struct Margin {
     pub before: usize,
     /// Healthy voters while the step runs.
     pub during: usize,
-    /// Quorum.
+    /// Quorum while the step runs, of the membership that it makes.
     pub needs: usize,
 }
 
 impl fmt::Display for Margin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} of {} healthy, needs {}: tolerates {} → {} during",
-            self.before,
-            self.voters,
-            self.needs,
-            self.before.saturating_sub(self.needs),
-            self.during.saturating_sub(self.needs),
-        )
+        let Self {
+            voters,
+            before,
+            during,
+            needs,
+        } = *self;
+        let quorum = voters / 2 + 1;
+        write!(f, "{before} of {voters} healthy, needs {quorum}")?;
+        // A change of the membership may change the quorum, too.
+        if needs != quorum {
+            write!(f, ", then {needs}")?;
+        }
+        let tolerated = |healthy: usize, needs: usize| match healthy.checked_sub(needs) {
+            Some(tolerated) => tolerated.to_string(),
+            None => "no quorum".into(),
+        };
+        let (now, then) = (tolerated(before, quorum), tolerated(during, needs));
+        write!(f, ": tolerates {now} → {then} during")
     }
 }
 

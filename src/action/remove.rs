@@ -33,8 +33,10 @@ impl Kind for Remove {
     fn gate(&self) -> Gate {
         Gate::Removed(self.member)
     }
-    fn stall(&self, _: Option<&Margin>) -> Option<Stall> {
-        Some(if self.learner {
+    fn stall(&self, margin: Option<&Margin>) -> Option<Stall> {
+        // Who does not count among the healthy leads nobody.
+        let is_down = margin.is_some_and(|margin| margin.during == margin.before);
+        Some(if self.learner || is_down {
             Stall::None
         } else {
             Stall::Handover

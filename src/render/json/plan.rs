@@ -173,7 +173,7 @@ pub struct MarginDocument {
     pub before: usize,
     /// Healthy voters while the step runs.
     pub during: usize,
-    /// Quorum.
+    /// Quorum while the step runs, of the membership that it makes.
     pub needs: usize,
 }
 

@@ -66,7 +66,7 @@ fn a_margin_does_not_lie() {
         &plans::roll().actions,
         &[
             (
-                "node.etcd-2.restart has an impossible margin: 3 of 3 healthy, needs 1: tolerates 2 → 1 during",
+                "node.etcd-2.restart has an impossible margin: 3 of 3 healthy, needs 2, then 1: tolerates 1 → 1 during",
                 |plan| margin(plan, "etcd-2.restart").needs = 1,
             ),
             (
@@ -120,7 +120,7 @@ fn a_margin_does_not_lie() {
             ),
             // One that lives goes only while all do.
             (
-                "node.etcd-3.remove takes the quorum away: 2 of 3 healthy, needs 2: tolerates 0 → 0 during",
+                "node.etcd-3.remove takes the quorum away: 2 of 3 healthy, needs 2: tolerates 0 → no quorum during",
                 |plan| {
                     let margin = margin(plan, "etcd-3.remove");
                     (margin.before, margin.during) = (2, 1);
