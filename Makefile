@@ -7,6 +7,7 @@
 #   FAST_THREADS      how many tests without a lab run at a time, 4 by default: many of them wait
 #   LAB_THREADS       how many tests on lab hosts run at a time, 3 by default: they keep two processors busy
 #   QUORATE_CHAOS_SECONDS, _SEED, _FROM, _EDITS  how long `chaos` goes on, what it draws, see tests/chaos/campaign.rs
+#   QUORATE_TEST_ETCD which etcd the lab tests take where they name none, 3.5.16 by default
 #   QUORATE_EXPLORE_ONLY  part of the name of what `explore` searches
 #   N, HOST, NAME     hosts of `lab-up`, host of `lab-ssh`, name of the lab
 
