@@ -1,7 +1,6 @@
 //! The connected hosts of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -416,12 +415,7 @@ impl Link {
 
     /// Learns where the running process serves clients; whether that is news.
     fn learn(&self, facts: &HostFacts) -> bool {
-        let Some(running) = facts
-            .unit
-            .environment
-            .as_ref()
-            .and_then(|running| serves(running, self.node.ip))
-        else {
+        let Some(running) = facts.unit.environment.as_ref().and_then(serves) else {
             return false;
         };
         let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
@@ -435,13 +429,31 @@ impl Link {
 
 /// The client URL that a process with this environment advertises, and where it is dialed on its own host: there is
 /// where it listens, while an address that only others reach may swallow what is sent to it.
-fn serves(environment: &BTreeMap<String, String>, ip: IpAddr) -> Option<ClientUrl> {
+fn serves(environment: &BTreeMap<String, String>) -> Option<ClientUrl> {
     let advertised = environment.get("ETCD_ADVERTISE_CLIENT_URLS")?;
     let url = advertised.split(',').next()?;
+    let scheme = url.split_once("://")?.0;
+    let (_, advertised_port) = host_and_port(url)?;
     let listens = environment.get("ETCD_LISTEN_CLIENT_URLS");
-    let mut listens = listens.into_iter().flat_map(|urls| urls.split(','));
-    let (host, port) = match listens.next().and_then(host_and_port) {
-        Some((host, port)) if host == "0.0.0.0" || host == "::" => (ip.to_string(), port),
+    let listens: Vec<&str> = listens
+        .into_iter()
+        .flat_map(|urls| urls.split(','))
+        .filter(|listens| {
+            listens
+                .split_once("://")
+                .is_some_and(|(own, _)| own == scheme)
+        })
+        .collect();
+    let same_port =
+        |listens: &&&str| host_and_port(listens).is_some_and(|(_, port)| port == advertised_port);
+    let there = listens
+        .iter()
+        .find(|listens| **listens == url)
+        .or_else(|| listens.iter().find(same_port))
+        .or(listens.first());
+    let (host, port) = match there.and_then(|there| host_and_port(there)) {
+        Some((host, port)) if host == "0.0.0.0" => ("127.0.0.1".into(), port),
+        Some((host, port)) if host == "::" => ("::1".into(), port),
         Some(there) => there,
         None => host_and_port(url)?,
     };
@@ -529,5 +541,43 @@ mod tests {
             matches!(&state, HostState::Unknown(HostUnknown::Probe(text)) if text.contains("bug")),
             "{state:?}"
         );
+    }
+
+    #[test]
+    fn a_member_is_dialed_where_it_listens() {
+        let dial = |advertised: &str, listens: &str| {
+            let variables = [
+                ("ETCD_ADVERTISE_CLIENT_URLS", advertised),
+                ("ETCD_LISTEN_CLIENT_URLS", listens),
+            ];
+            let variables = variables.map(|(name, urls)| (name.to_owned(), urls.to_owned()));
+            let served = serves(&variables.into()).unwrap();
+            format!("{} {}", served.dial.0, served.dial.1)
+        };
+        let public = "https://203.0.113.9:2379";
+        for (listens, expected) in [
+            ("https://0.0.0.0:2379", "127.0.0.1 2379"),
+            ("https://[::]:2379", "::1 2379"),
+            (
+                "https://127.0.0.1:2379,https://10.0.0.1:2379",
+                "127.0.0.1 2379",
+            ),
+            (
+                "http://127.0.0.1:2378,https://10.0.0.1:2379",
+                "10.0.0.1 2379",
+            ),
+            (
+                "https://127.0.0.1:2378,https://10.0.0.1:2379",
+                "10.0.0.1 2379",
+            ),
+            (
+                "https://127.0.0.1:2379,https://203.0.113.9:2379",
+                "203.0.113.9 2379",
+            ),
+            ("https://10.0.0.1:2400", "10.0.0.1 2400"),
+            ("", "203.0.113.9 2379"),
+        ] {
+            assert_eq!(dial(public, listens), expected, "{listens}");
+        }
     }
 }

@@ -300,7 +300,7 @@ fn starts_of(inputs: &Inputs<'_>, host: &Host<'_>, generation: &Generation) -> V
                 });
                 kinds.push(("enable", kind));
             }
-            if !host.facts.unit.is_up() {
+            if !host.facts.unit.is_up() || host.facts.unit.is_between_attempts() {
                 let kind = ActionKind::Start(Start {
                     unit: unit(),
                     member: wal.member_id,

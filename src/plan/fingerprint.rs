@@ -141,11 +141,7 @@ fn host_facts(host: &HostFacts, put: &mut impl FnMut(&str, String)) {
         format!(
             "{} {} {}",
             host.unit.load,
-            match (host.unit.is_up(), host.unit.is_between_attempts()) {
-                (_, true) => "between two attempts",
-                (true, false) => "up",
-                (false, false) => "down",
-            },
+            if host.unit.is_up() { "up" } else { "down" },
             host.unit.file_state
         ),
     );

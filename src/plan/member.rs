@@ -178,7 +178,14 @@ pub(super) fn converge(
         up && reasons.len() == usize::from(!readdress.is_known())
             && runs.is_some_and(|running| host.layout.listens_for_its_peers(running))
     });
-    let restarting = told.is_none() && (moving || (up && !reasons.is_empty()));
+    // One that may come up by itself any moment gets what it is started with in the step that starts it (Q15).
+    let may_come = unit.is_between_attempts()
+        && (differences.install.is_some()
+            || differences
+                .files
+                .iter()
+                .any(|file| switches(&host.layout, file)));
+    let restarting = told.is_none() && (moving || may_come || (up && !reasons.is_empty()));
     let mut before: BTreeSet<ActionId> = BTreeSet::new();
     if let Some(mut install) = differences.install {
         install.staged = restarting;

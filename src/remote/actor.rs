@@ -315,7 +315,9 @@ impl Actor {
         for deadline in deadlines {
             at = at.min(deadline);
         }
-        if let (Some(until), false) = (work.refused_until, work.queue.is_empty()) {
+        // One that has passed is looked at when the next may be opened.
+        let refused = work.refused_until.filter(|until| *until > Instant::now());
+        if let (Some(until), false) = (refused, work.queue.is_empty()) {
             at = at.min(until);
         }
         at

@@ -73,6 +73,11 @@ impl Greeting {
         self.out.seen
     }
 
+    /// Whether standard error arrives: a login shell may send it elsewhere.
+    pub(super) fn hears_errors(&self) -> bool {
+        self.err.seen
+    }
+
     /// Whether sudo asks again: the password was wrong.
     pub(super) fn asked_again(&self) -> bool {
         find(&self.err.early, &self.prompt).is_some_and(|at| {

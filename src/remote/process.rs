@@ -421,7 +421,7 @@ impl Process {
             });
         }
         // libssh2 has 0 for a status that never came: a script that sshd closed the session of, for one.
-        if status == Exit::Code(0) && told != Some(0) {
+        if status == Exit::Code(0) && told != Some(0) && self.request.greeting.hears_errors() {
             return Err(RemoteError::NoStatus { node: node.into() });
         }
         if let (Some(lines), false) = (&self.request.lines, self.line.is_empty()) {

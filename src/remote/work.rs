@@ -123,6 +123,13 @@ impl Work {
     /// The next that may be opened: tunnels do not count as sessions, so they pass those that wait.
     pub(super) fn next(&mut self) -> Option<Waiting> {
         self.refused_until.take_if(|until| *until <= Instant::now());
+        if !self
+            .queue
+            .iter()
+            .any(|waiting| matches!(waiting.wanted, Wanted::Process { .. }))
+        {
+            self.refused_alone = None;
+        }
         let sessions = self.sessions();
         let pausing =
             self.refused_until.is_some() && (sessions > 0 || self.refused_alone.is_some());

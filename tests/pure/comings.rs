@@ -244,6 +244,19 @@ fn a_member_between_two_attempts_of_systemd_is_started() {
     assert_eq!(verbs, ["node.etcd-3.start", "node.etcd-3.record"]);
     let before = plan.actions[0].changes[0].before.as_deref();
     assert_eq!(before, Some("auto-restart"));
+    // What it is started with is not written while it may come up by itself any moment (Q15).
+    let mut file = desired(3);
+    for node in &mut file.nodes {
+        node.settings.insert("snapshot-count".into(), "4321".into());
+    }
+    let intent = Intent {
+        goal: CONVERGE,
+        nonce: "n1".into(),
+    };
+    let edited = plan::plan(&file, &observed, &intent, OffsetDateTime::UNIX_EPOCH);
+    let verbs: Vec<&str> = ids(&edited);
+    assert!(verbs.contains(&"node.etcd-3.restart"), "{verbs:?}");
+    assert!(!verbs.contains(&"node.etcd-3.configure"), "{verbs:?}");
     if let Some(HostState::Known(facts)) = observed.hosts.get_mut("etcd-3") {
         facts.unit.sub = "start".into();
     }
