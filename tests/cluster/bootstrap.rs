@@ -247,14 +247,15 @@ fn a_failed_first_start_leaves_nothing_lifted() {
     };
     scene.install = "method = \"present\"\nbin_dir = \"/opt/etcd\"\n".into();
     let host = scene.host(1);
-    host.run(
+    let version = &scene.version;
+    host.run(&format!(
         "mkdir -p /opt/etcd && cd /opt/etcd && cat >etcd <<'END'\n\
          #!/bin/sh\n\
-         if [ \"${1:-}\" = --version ]; then printf 'etcd Version: 3.5.16\\nGit SHA: 0\\nGo Version: go1\\nGo OS/Arch: linux/amd64\\n'; exit 0; fi\n\
+         if [ \"${{1:-}}\" = --version ]; then printf 'etcd Version: {version}\\nGit SHA: 0\\nGo Version: go1\\nGo OS/Arch: linux/amd64\\n'; exit 0; fi\n\
          exit 1\n\
          END\n\
          cp etcd etcdctl && chmod 0755 etcd etcdctl",
-    )
+    ))
     .unwrap();
     let run = scene.run(&["apply", "--auto-approve"]);
     assert_ne!(run.code, Some(0), "{run}");

@@ -79,7 +79,7 @@ fn units_and_binaries() {
     );
 
     // It runs, and is not what was installed.
-    let ours = releases::find("3.5.16").expect("etcd 3.5.16 in the lab's cache");
+    let ours = releases::find(&scene.version).expect("it is in the lab's cache");
     let ours = std::fs::read(ours.dir.join("etcd")).unwrap();
     let other = [ours.as_slice(), b"other"].concat();
     let replaced = "mv /root/other-etcd /usr/local/bin/etcd";

@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// every run writes the file anew.
 pub struct Scene {
     pub lab: Lab,
+    /// `name` and `token` of `[cluster]`.
+    pub name: String,
+    pub token: String,
     pub version: String,
     pub tls: bool,
     pub nodes: usize,
@@ -35,6 +38,8 @@ pub struct Scene {
     pub wal_dir: Option<String>,
     /// What the file says otherwise of the nodes on some hosts, by host name.
     pub edits: BTreeMap<String, Edit>,
+    /// Further lines of `[etcd]`.
+    pub etcd: Vec<String>,
     /// Lines of `[etcd.settings]`.
     pub settings: Vec<String>,
     /// Lines of `[etcd.install]`.
@@ -111,12 +116,15 @@ impl Scene {
         );
         Some(Self {
             lab,
+            name: "demo".into(),
+            token: "demo".into(),
             version: releases::tested(),
             tls: false,
             nodes,
             without: Vec::new(),
             wal_dir: None,
             edits: BTreeMap::new(),
+            etcd: Vec::new(),
             settings: Vec::new(),
             install: format!(
                 "method = \"archive\"\narchive = \"{url}/etcd-v{{version}}-linux-{{arch}}.tar.gz\"\n"
@@ -160,9 +168,12 @@ impl Scene {
 
     fn file(&self) -> String {
         let mut text = format!(
-            "schema = 1\n\n[cluster]\nname = \"demo\"\ntoken = \"demo\"\n\n[etcd]\nversion = \"{}\"\n\n\
+            "schema = 1\n\n[cluster]\nname = \"{}\"\ntoken = \"{}\"\n\n[etcd]\nversion = \"{}\"\n{}\n\n\
              [etcd.settings]\n{}\n\n[etcd.install]\n{}\n[ssh]\n{}\n",
+            self.name,
+            self.token,
             self.version,
+            self.etcd.join("\n"),
             self.settings.join("\n"),
             self.install,
             self.ssh

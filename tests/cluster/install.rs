@@ -12,7 +12,7 @@ fn archives_by_path_and_digest() {
     let Some(mut scene) = Scene::up("archive", 1) else {
         return;
     };
-    let release = releases::find("3.5.16").unwrap();
+    let release = releases::find(&scene.version).unwrap();
     let url = scene.install.clone();
     let digest = hex::encode(Sha256::digest(fs::read(&release.tarball).unwrap()));
 
@@ -49,7 +49,7 @@ fn binaries_that_are_there_already() {
     let Some(mut scene) = Scene::up("present", 1) else {
         return;
     };
-    let release = releases::find("3.5.16").unwrap();
+    let release = releases::find(&scene.version).unwrap();
     scene.install = "method = \"present\"\nbin_dir = \"/opt/etcd\"\n".into();
     let run = scene.run(&["plan", "--json"]).exits(3);
     let reasons = blocked(&run.json());

@@ -7,6 +7,7 @@ mod harness;
 mod install;
 mod membership;
 mod moving;
+mod refused;
 mod rolling;
 mod saved_plans;
 mod secrets;

@@ -105,6 +105,10 @@ fn an_old_etcd_grows_and_shrinks_as_well() {
     scene.version = "3.4.23".into();
     scene.nodes = 1;
     scene.apply();
+    // What a learner gets at once is more than its leader's log has of it.
+    let fill = "head -c 700000 /dev/urandom | base64 >/tmp/value; for n in $(seq 60); do \
+                ETCDCTL_API=3 etcdctl --endpoints=http://$(hostname -I | tr -d ' '):2379 put /large/$n </tmp/value; done";
+    scene.host(1).run(fill).unwrap();
     becomes(&mut scene, 3, &[], "/three/");
     // A member that is dead on a host that lives goes without being started again.
     scene.host(3).run("systemctl stop etcd").unwrap();
@@ -200,9 +204,14 @@ fn failed_members_are_replaced_and_gone_ones_removed() {
     assert_eq!(voters(&scene), names(&scene));
     scene.is_converged();
 
+    // And for nobody, where the file wants one less.
+    scene.host(4).power_off().unwrap();
+    while_writing_to(&mut scene, "/less/", 4, &["etcd-2", "etcd-4"]);
+    assert_eq!(voters(&scene), names(&scene));
+    scene.is_converged();
+
     // Without a quorum nobody is given up.
     scene.host(3).power_off().unwrap();
-    scene.host(4).power_off().unwrap();
     scene.without = ["etcd-2", "etcd-3", "etcd-4"].map(String::from).into();
     let plan = scene.run(&["plan", "--json"]).exits(3).json();
     assert!(
@@ -247,6 +256,24 @@ fn stale_and_corrupt_data_make_way_and_strangers_stay() {
     let run = scene.run(&["apply", "--auto-approve"]).exits(3);
     assert!(run.stdout.contains("--replace"), "{run}");
     while_writing(&scene, "/corrupt/", || {
+        scene
+            .run(&["apply", "--auto-approve", "--replace", "etcd-2"])
+            .exits(0);
+    });
+    assert_eq!(voters(&scene), names(&scene));
+    scene.is_converged();
+
+    // One that begins well and is damaged further on: whose data it is can be read, and etcd cannot start on it.
+    scene
+        .host(2)
+        .run(
+            "systemctl stop etcd; cd /var/lib/etcd/member/wal; \
+             for file in *.wal; do dd if=/dev/urandom of=$file bs=1 seek=1500 count=64 conv=notrunc status=none; done",
+        )
+        .unwrap();
+    let run = scene.run(&["apply", "--auto-approve"]).exits(1);
+    run.says("etcd-2").says("crc");
+    while_writing(&scene, "/damaged/", || {
         scene
             .run(&["apply", "--auto-approve", "--replace", "etcd-2"])
             .exits(0);

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::harness::{Scene, blocked, eventually};
 use super::writing::while_writing;
@@ -134,6 +135,101 @@ fn a_change_that_a_member_does_not_survive_is_put_back() {
             .any(|(node, reason)| node == "etcd-2" && reason.contains("12380")),
         "{run}"
     );
+}
+
+/// A binary that does not serve, another configuration and the unit: all of what switched comes back, on the one member
+/// that was tried.
+#[test]
+fn binary_configuration_and_unit_are_put_back_together() {
+    let Some(scene) = Scene::up("putallback", 3) else {
+        return;
+    };
+    let mut scene = scene.tls();
+    scene.apply();
+    // They run by a unit that somebody edited.
+    for host in scene.hosts() {
+        let edit = "sed -i 's/^\\[Service\\]$/&\\nNice=5/' /etc/systemd/system/etcd.service; systemctl daemon-reload; \
+                    systemctl restart etcd";
+        host.run(edit).unwrap();
+        eventually("it is healthy again", || {
+            scene.run(&["status"]).code == Some(0)
+        });
+    }
+    let look = |scene: &Scene| -> Vec<String> {
+        let facts = "sha256sum /usr/local/bin/etcd /etc/etcd/etcd.conf /etc/systemd/system/etcd.service; \
+                     systemctl show -p Nice -p ActiveState -p NeedDaemonReload etcd; \
+                     ls -A /usr/local/bin /etc/etcd | grep -v quorate-staged";
+        let hosts = scene.hosts().iter();
+        hosts.map(|host| host.run(facts).unwrap()).collect()
+    };
+    let (before, files) = (scene.processes(), look(&scene));
+    assert!(files[0].contains("Nice=5"), "{files:?}");
+
+    let broken = does_not_serve(&scene);
+    let install = std::mem::replace(&mut scene.install, broken);
+    scene.settings.push("snapshot-count = 4321".into());
+    while_writing(&scene, "/putallback/", || {
+        let run = scene.run(&["apply", "--auto-approve"]).exits(1);
+        run.says("Failed, and put back as it was (1):")
+            .says("Not started (5):");
+    });
+    let after = scene.processes();
+    let touched = before.iter().zip(&after).filter(|(old, new)| old != new);
+    assert_eq!(touched.count(), 1, "one member was tried: {after:?}");
+    for (host, (now, then)) in scene.hosts().iter().zip(look(&scene).iter().zip(&files)) {
+        assert_eq!(now, then, "{}", host.name);
+    }
+    scene.run(&["status"]).exits(0);
+
+    scene.install = install;
+    while_writing(&scene, "/mended/", || {
+        scene.apply();
+    });
+    scene.is_converged();
+    assert!(!look(&scene).concat().contains("Nice=5"));
+    for host in scene.hosts() {
+        let left = host.run("ls -A /usr/local/bin /etc/etcd | grep quorate- || :");
+        assert_eq!(left.unwrap(), "", "{}", host.name);
+    }
+}
+
+/// An `[etcd.install]` with an archive of the same version whose etcd ends at once.
+fn does_not_serve(scene: &Scene) -> String {
+    let dir = scene.path("broken");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::copy("/bin/false", dir.join("etcd")).unwrap();
+    std::fs::copy("/bin/true", dir.join("etcdctl")).unwrap();
+    let archive = scene.path("broken.tar.gz");
+    let mut tar = std::process::Command::new("tar");
+    tar.arg("-czf").arg(&archive).arg("-C").arg(scene.path("."));
+    assert!(tar.arg("broken").status().unwrap().success());
+    let sha256 = hex::encode(Sha256::digest(std::fs::read(&archive).unwrap()));
+    format!("method = \"archive\"\narchive = {archive:?}\nsha256 = \"{sha256}\"\n")
+}
+
+/// etcd reads some of what the file says by itself, and never hears of the rest.
+#[test]
+fn what_needs_no_restart_gets_none() {
+    let Some(scene) = Scene::up("norestart", 3) else {
+        return;
+    };
+    let mut scene = scene.tls();
+    scene.apply();
+    let before = scene.processes();
+    for host in scene.named() {
+        let edit = scene.edits.entry(host.name.clone()).or_default();
+        edit.lines
+            .push(format!("extra_sans = [\"{}.lab.test\"]", host.name));
+    }
+    scene.ssh.push_str("connect_timeout = \"7s\"\n");
+    scene.tables.push_str(
+        "[[tls.client_cert]]\nname = \"another\"\n\n[tls.leaf]\nrenew_before = \"31d\"\n",
+    );
+    while_writing(&scene, "/no-restart/", || {
+        scene.apply();
+    });
+    assert_eq!(scene.processes(), before, "nobody was to be restarted");
+    scene.is_converged();
 }
 
 /// A member that nobody can dial looks healthy over the links that it opens itself: with a second one of that kind the
