@@ -6,8 +6,12 @@ use std::net::Ipv4Addr;
 
 use quorate_lab::{Lab, releases};
 
-/// Where the data is, on a disk of its own.
+/// Where the data is at first, on a disk of its own.
 pub const DATA_DIR: &str = "/var/lib/etcd";
+/// Where it may move to, on the host's own file system.
+pub const OTHER_DIR: &str = "/srv/etcd";
+/// Where the WAL may be instead.
+pub const WAL_DIR: &str = "/srv/wal";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -18,6 +22,8 @@ pub struct Node {
     pub moves: u8,
     pub client_port: u16,
     pub peer_port: u16,
+    pub data_dir: &'static str,
+    pub wal_dir: Option<&'static str>,
     pub settings: BTreeMap<String, String>,
     pub sans: Vec<String>,
 }
@@ -41,6 +47,8 @@ impl Node {
             moves: 0,
             client_port: 2379,
             peer_port: 2380,
+            data_dir: DATA_DIR,
+            wal_dir: None,
             settings: BTreeMap::new(),
             sans: Vec::new(),
         }
@@ -113,8 +121,8 @@ impl Cluster {
         let version = releases::tested();
         let release = releases::ensure(&version).map_err(|error| error.to_string())?;
         let mut text = format!(
-            "schema = 1\n\n[cluster]\nname = \"chaos\"\ntoken = \"chaos\"\n\n[etcd]\nversion = \"{version}\"\n\
-             data_dir = \"{DATA_DIR}\"\n\n[etcd.settings]\n{}\n[etcd.install]\nmethod = \"archive\"\n\
+            "schema = 1\n\n[cluster]\nname = \"chaos\"\ntoken = \"chaos\"\n\n[etcd]\nversion = \"{version}\"\n\n\
+             [etcd.settings]\n{}\n[etcd.install]\nmethod = \"archive\"\n\
              archive = {:?}\n\n[ssh]\nuser = \"root\"\nidentity = {:?}\nknown_hosts = {:?}\n\
              connect_timeout = \"3s\"\n\n",
             lines(&self.settings),
@@ -130,13 +138,18 @@ impl Cluster {
         for node in &self.nodes {
             let _ = write!(
                 text,
-                "[[node]]\nname = \"{}\"\nip = \"{}\"\nclient_port = {}\npeer_port = {}\nextra_sans = {:?}\n",
+                "[[node]]\nname = \"{}\"\nip = \"{}\"\nclient_port = {}\npeer_port = {}\ndata_dir = {:?}\n\
+                 extra_sans = {:?}\n",
                 node.name,
                 node.ip(),
                 node.client_port,
                 node.peer_port,
+                node.data_dir,
                 node.sans,
             );
+            if let Some(wal_dir) = node.wal_dir {
+                let _ = writeln!(text, "wal_dir = {wal_dir:?}");
+            }
             if !node.settings.is_empty() {
                 let _ = write!(text, "[node.settings]\n{}", lines(&node.settings));
             }

@@ -1,7 +1,7 @@
 //! Edits of the cluster file. Drawing and making one is pure; what an operator does to hosts
 //! beside the file is said by [`Edit::beside`].
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, DATA_DIR, OTHER_DIR, WAL_DIR};
 
 /// What can be edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +18,9 @@ pub enum Kind {
     PeerPort,
     ClientPort,
     Rename,
+    DataDir,
+    WalDir,
+    Renew,
 }
 
 const ALL: &[Kind] = &[
@@ -33,6 +36,9 @@ const ALL: &[Kind] = &[
     Kind::PeerPort,
     Kind::ClientPort,
     Kind::Rename,
+    Kind::DataDir,
+    Kind::WalDir,
+    Kind::Renew,
 ];
 
 /// The variable that names other kinds to draw from, such as `add,delete`.
@@ -108,6 +114,18 @@ pub enum Edit {
         node: String,
         to: String,
     },
+    /// The data goes to the other place.
+    DataDir {
+        node: String,
+    },
+    /// The WAL goes to a place of its own, or back.
+    WalDir {
+        node: String,
+    },
+    /// A healthy member makes way for a new one on its host, for the operator says so.
+    Renew {
+        node: String,
+    },
 }
 
 /// What the operator does to a host before the file is applied.
@@ -138,6 +156,9 @@ impl Edit {
             Self::PeerPort { .. } => Kind::PeerPort,
             Self::ClientPort { .. } => Kind::ClientPort,
             Self::Rename { .. } => Kind::Rename,
+            Self::DataDir { .. } => Kind::DataDir,
+            Self::WalDir { .. } => Kind::WalDir,
+            Self::Renew { .. } => Kind::Renew,
         }
     }
 
@@ -198,13 +219,16 @@ impl Edit {
                 node,
                 to: format!("member-{number}"),
             },
+            Kind::DataDir => Self::DataDir { node },
+            Kind::WalDir => Self::WalDir { node },
+            Kind::Renew => Self::Renew { node },
         }
     }
 
     /// Makes the edit.
     pub fn make(&self, cluster: &mut Cluster) {
         match self {
-            Self::Nothing | Self::Replace { .. } => {}
+            Self::Nothing | Self::Replace { .. } | Self::Renew { .. } => {}
             Self::Setting { name, value } => {
                 cluster.settings.insert((*name).to_owned(), value.clone());
             }
@@ -246,6 +270,28 @@ impl Edit {
                     node.name.clone_from(to);
                 }
             }
+            Self::DataDir { node } => {
+                if let Some(node) = cluster.node_mut(node) {
+                    let is_at_home = node.data_dir == DATA_DIR;
+                    node.data_dir = if is_at_home { OTHER_DIR } else { DATA_DIR };
+                }
+            }
+            Self::WalDir { node } => {
+                if let Some(node) = cluster.node_mut(node) {
+                    node.wal_dir = node.wal_dir.is_none().then_some(WAL_DIR);
+                }
+            }
+        }
+    }
+
+    /// The host that has to be clean afterwards: that of a node which left, unless it is dead.
+    pub fn vacates(&self, before: &Cluster) -> Option<usize> {
+        match self {
+            Self::Delete { node, dead: false }
+            | Self::Exchange {
+                node, dead: false, ..
+            } => Some(before.node(node)?.host),
+            _ => None,
         }
     }
 
@@ -287,7 +333,8 @@ impl Edit {
     /// Further words of the command line: what the file alone does not say.
     pub fn words(&self) -> Vec<String> {
         match self {
-            Self::Replace {
+            Self::Renew { node }
+            | Self::Replace {
                 node,
                 data_only: true,
             } => vec!["--replace".to_owned(), node.clone()],
@@ -329,7 +376,7 @@ mod tests {
             assert_eq!(edit.kind(), *kind);
             let mut after = cluster.clone();
             edit.make(&mut after);
-            let beside_only = matches!(kind, Kind::Nothing | Kind::Replace);
+            let beside_only = matches!(kind, Kind::Nothing | Kind::Replace | Kind::Renew);
             assert_eq!(after == cluster, beside_only, "{edit:?}");
             let at_hosts = edit.beside(&cluster).is_some();
             assert_eq!(at_hosts, edit.victim().is_some(), "{edit:?}");

@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, DATA_DIR};
 use crate::edit::Beside;
 use crate::operator::{Operator, Ran};
 use crate::round::{Blow, Round};
-use crate::verdict::judge;
+use crate::verdict::{judge, left_on};
 
 /// Sparse, and enough for the longest run.
 const DISK_MIB: u64 = 8_192;
@@ -130,6 +130,13 @@ impl Scene {
             &run,
             &mut self.census,
         );
+        // One that could not be reached meanwhile, or that nobody could tell as ours, is left to its operator.
+        let undisturbed = |host: &usize| {
+            round.blows.iter().all(|blow| blow.host != *host)
+                && round.meddling.iter().all(|other| other.host != *host)
+        };
+        let vacated = round.edit.vacates(&before).filter(undisturbed);
+        wrong.extend(vacated.and_then(|host| left_on(&self.lab.hosts()[host])));
         let gap = run.longest_gap();
         if !round.outage && gap.length > GAP {
             wrong.push(format!(
@@ -238,8 +245,8 @@ impl Scene {
             Beside::Bury(host) => self.lab.hosts()[*host].power_off().map_err(say),
             Beside::Blank(host) => blank(&self.lab.hosts()[*host]),
             Beside::Empty(host) => {
-                let script =
-                    "systemctl kill -s KILL etcd; systemctl stop etcd; rm -rf /var/lib/etcd/*";
+                let script = "systemctl kill -s KILL etcd; systemctl stop etcd
+                    rm -rf /var/lib/etcd/* /srv/etcd/* /srv/wal/*";
                 self.lab.hosts()[*host].run(script).map(drop).map_err(say)
             }
             Beside::Renumber(host, moves) => {
@@ -341,6 +348,7 @@ fn all_write(writers: &Writers, wanted: &BTreeSet<String>) -> Result<(), String>
 fn blank(host: &Host) -> Result<(), String> {
     let script = "systemctl kill -s KILL etcd 2>/dev/null; systemctl disable -q --now etcd 2>/dev/null
         rm -rf /var/lib/etcd/* /var/lib/etcd/.[!.]* /etc/etcd /etc/quorate /run/quorate /var/lib/quorate /var/cache/quorate
+        rm -rf /srv/etcd /srv/wal
         rm -rf /usr/local/bin/etcd* /usr/local/bin/.etcd* /etc/systemd/system/etcd.service* /run/systemd/system/etcd.service.d
         if id -u etcd >/dev/null 2>&1; then userdel etcd; fi
         if getent group etcd >/dev/null; then groupdel etcd; fi

@@ -133,8 +133,8 @@ fn host(host: &Host, node: &Node, cluster: &Cluster) -> Vec<String> {
     let environment =
         ask("tr '\\0' '\\n' </proc/$(systemctl show etcd -p MainPID --value)/environ");
     let left = ask(
-        "find /usr/local/bin /etc/etcd /etc/quorate /etc/systemd/system /var/lib /var/cache /run/systemd/system \
-         -xdev -name '*quorate-*' ! -name '*.service' ! -name 'member.quorate-*' 2>/dev/null || :",
+        "find /usr/local/bin /etc/etcd /etc/quorate /etc/systemd/system /var/lib /var/cache /run/systemd/system /srv \
+         -xdev -name '*quorate-*' ! -name '*.service' ! -name 'member.quorate-*' ! -name 'wal.quorate-*' 2>/dev/null || :",
     );
     if unit != "active\nenabled\n" {
         wrong.push(format!(
@@ -146,6 +146,10 @@ fn host(host: &Host, node: &Node, cluster: &Cluster) -> Vec<String> {
     let mut settings = cluster.settings.clone();
     settings.extend(node.settings.clone());
     settings.insert("name".into(), node.name.clone());
+    settings.insert("data-dir".into(), node.data_dir.into());
+    if let Some(wal_dir) = node.wal_dir {
+        settings.insert("wal-dir".into(), format!("{wal_dir}/wal"));
+    }
     for (name, value) in settings {
         let name = name.to_uppercase().replace('-', "_");
         let line = format!("ETCD_{name}={}", value.trim_matches('"'));
@@ -157,4 +161,19 @@ fn host(host: &Host, node: &Node, cluster: &Cluster) -> Vec<String> {
         wrong.push(format!("{}: left lying about: {left}", node.name));
     }
     wrong
+}
+
+/// What is wrong on a host whose node has left: everything but data that was moved aside is gone.
+pub fn left_on(host: &Host) -> Option<String> {
+    let script = "ls -d /etc/quorate /etc/etcd /usr/local/bin/*etcd* /etc/systemd/system/etcd.service* \
+                  /run/systemd/system/etcd.service* /var/lib/etcd/member /srv/etcd/member /srv/wal/wal 2>/dev/null
+        pgrep -x etcd; :";
+    match host.run(script) {
+        Ok(left) if left.is_empty() => None,
+        Ok(left) => Some(format!(
+            "{}: left by a node that has left: {left}",
+            host.name
+        )),
+        Err(error) => Some(error.to_string()),
+    }
 }
