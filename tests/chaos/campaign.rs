@@ -20,7 +20,7 @@ const SEED: &str = "QUORATE_CHAOS_SEED";
 /// The first round that is played. Edits of those before are in the file from the start.
 const FROM: &str = "QUORATE_CHAOS_FROM";
 /// Without a seed all runs draw the same, so that a change is judged by what the last one was.
-const DEFAULT_SEED: u64 = 1;
+const DEFAULT_SEED: u64 = 11;
 
 #[test]
 fn nothing_acknowledged_is_lost_and_nobody_cleans_up() {
