@@ -8,6 +8,10 @@
 //! it returns. States met again are not searched again, so that the work is bounded by the
 //! operations that overlap, not by the length of the history. An operation without return may
 //! happen at any time after its invocation, or never.
+//!
+//! Stateright's `LinearizabilityTester` is made for the few operations of a model: it copies what is left of the history
+//! for each of them, goes one call deeper, and does not know a state that it meets again. On short histories it has the
+//! same verdicts, which a test holds this one against.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -157,6 +161,8 @@ fn applied(effect: Effect, value: u64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use stateright::semantics::{ConsistencyTester, LinearizabilityTester, SequentialSpec};
+
     use super::Effect::{Read, Swap, Write};
     use super::*;
 
@@ -277,6 +283,98 @@ mod tests {
         assert!(took.as_secs() < 20, "{took:?}");
         history.push(op(Read(5), 150_000, 150_001));
         assert_eq!(fails_at(&history), 20_000);
+    }
+
+    /// The register, for another checker.
+    #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+    struct Register(u64);
+
+    #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+    enum Call {
+        Read,
+        Write(u64),
+        Swap(u64, u64),
+    }
+
+    #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+    enum Answer {
+        Value(u64),
+        Done(bool),
+    }
+
+    impl SequentialSpec for Register {
+        type Op = Call;
+        type Ret = Answer;
+
+        fn invoke(&mut self, call: &Call) -> Answer {
+            match *call {
+                Call::Read => Answer::Value(self.0),
+                Call::Write(value) => {
+                    self.0 = value;
+                    Answer::Done(true)
+                }
+                Call::Swap(expected, value) => {
+                    let swaps = self.0 == expected;
+                    if swaps {
+                        self.0 = value;
+                    }
+                    Answer::Done(swaps)
+                }
+            }
+        }
+    }
+
+    /// Stateright's verdict; each operation is of a client of its own.
+    fn is_linearizable_elsewhere(history: &[Event]) -> bool {
+        let mut moments: Vec<(u64, bool, usize)> = Vec::new();
+        for (index, event) in history.iter().enumerate() {
+            moments.push((event.invoked, false, index));
+            moments.extend(event.returned.map(|at| (at, true, index)));
+        }
+        moments.sort_unstable();
+        let mut tester = LinearizabilityTester::new(Register(0));
+        for (_, returns, index) in moments {
+            let (call, answer) = match history[index].effect {
+                Read(value) => (Call::Read, Answer::Value(value)),
+                Write(value) => (Call::Write(value), Answer::Done(true)),
+                Swap(expected, value) => (Call::Swap(expected, value), Answer::Done(true)),
+            };
+            let fed = if returns {
+                tester.on_return(index, answer)
+            } else {
+                tester.on_invoke(index, call)
+            };
+            fed.expect("one operation at a time");
+        }
+        tester.is_consistent()
+    }
+
+    #[test]
+    fn verdicts_on_short_histories_are_those_of_another_checker() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut linear = 0;
+        for _ in 0..4_000 {
+            let history: Vec<Event> = (0..rng.usize(1..7))
+                .map(|_| {
+                    let effect = match rng.u32(0..3) {
+                        0 => Read(rng.u64(0..3)),
+                        1 => Write(rng.u64(0..3)),
+                        _ => Swap(rng.u64(0..3), rng.u64(0..3)),
+                    };
+                    let invoked = rng.u64(0..20);
+                    let returned = (rng.u32(0..4) > 0).then(|| invoked + rng.u64(0..12));
+                    Event {
+                        effect,
+                        invoked,
+                        returned,
+                    }
+                })
+                .collect();
+            let verdict = linearizable(0, &history).is_ok();
+            linear += usize::from(verdict);
+            assert_eq!(verdict, is_linearizable_elsewhere(&history), "{history:?}");
+        }
+        assert!((400..3_600).contains(&linear), "{linear} of 4000");
     }
 
     #[test]
