@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::materials::Issuer;
 use super::script::{self, EtcdCall, Step};
-use super::{Event, Sink, leader, membership};
+use super::{Event, Sink, leader, membership, unit};
 use crate::action::{Action, ActionId, Operation, RunFacts};
 use crate::desired::model::Desired;
 use crate::observe::{Fleet, Operator};
@@ -178,7 +178,14 @@ async fn step(
         }
         Step::Etcd(EtcdCall::MoveLeader(member)) => leader::move_away(context, member).await?,
         Step::Etcd(EtcdCall::AwaitDialable(member, urls)) => {
-            membership::await_dialable(context, member, &urls).await?;
+            let heard = membership::await_dialable(context, member, &urls).await;
+            if let Err(why) = heard {
+                // Nobody reaches one that crashes, and there is more to say of that.
+                let seen = unit::look(context.clone(), action.clone()).await;
+                return Err(unit::hopeless(&mut unit::fresh(&seen), &seen)
+                    .unwrap_or(why)
+                    .into());
+            }
         }
         Step::Etcd(call) => membership::perform(context, &call, spare).await?,
     }

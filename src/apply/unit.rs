@@ -73,6 +73,11 @@ fn read(node: &str, text: &str) -> Seen {
     }
 }
 
+/// Counts of units that were started anew by what is judged: each crash is of that.
+pub(super) fn fresh(seen: &[Seen]) -> BTreeMap<String, u32> {
+    seen.iter().map(|unit| (unit.node.clone(), 0)).collect()
+}
+
 /// Why units will not come: one has given up, or crashes again and again while it is waited for. `first` is how often each
 /// had been restarted when it was first looked at: what it went through before says nothing of what it does now.
 pub(super) fn hopeless(first: &mut BTreeMap<String, u32>, seen: &[Seen]) -> Option<String> {

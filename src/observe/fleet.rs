@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -10,56 +10,32 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinHandle;
 
 use super::answer;
+use super::link::Link;
 use super::memory::Memory;
 use super::probe::ProbeSpec;
-use crate::desired::model::{Desired, Node, Ssh, TlsMode};
+use crate::desired::model::{Desired, Node, Ssh};
 use crate::observed::certificate::CaFacts;
 use crate::observed::data;
-use crate::observed::etcd::{ClusterView, EtcdAnswer, EtcdState};
+use crate::observed::etcd::EtcdState;
 use crate::observed::host::HostUnknown;
 use crate::observed::{HostFacts, HostState};
-use crate::remote::{
-    ConnectError, EtcdClient, EtcdEndpoint, EtcdErrorKind, EtcdTls, Host, Policy, RemoteError,
-    Target, TunnelError, connect,
-};
-use crate::runtime::{self, Layout};
+use crate::remote::{ConnectError, EtcdTls, Host, Policy, RemoteError, Target, connect};
+use crate::runtime;
 use crate::secret::SecretSource;
 
 /// Time for a probe to answer.
 const PROBE: Duration = Duration::from_secs(60);
-/// Time for a member to answer all that it is asked.
-const ASK: Duration = Duration::from_secs(8);
-/// Time for a look at all members: one that hangs must not hide the others.
-const LOOK: Duration = Duration::from_millis(1500);
 
 /// Hosts under one desired state. Connections are made when they are first needed and then kept.
 pub struct Fleet {
-    desired: Arc<Desired>,
+    pub(super) desired: Arc<Desired>,
     policy: Policy,
     secrets: Arc<dyn SecretSource>,
     /// Certificates for talking to members; none under plain HTTP, or before there is an authority.
     tls: RwLock<Option<EtcdTls>>,
     memory: Memory,
     limit: Arc<Semaphore>,
-    links: Mutex<BTreeMap<String, Arc<Link>>>,
-}
-
-/// One host: how it is reached, and what is connected.
-struct Link {
-    /// Where its member may serve clients, the likeliest first: what the file says, and what the running process was
-    /// started with, which may be of an older file.
-    clients: RwLock<Vec<ClientUrl>>,
-    node: Node,
-    layout: Layout,
-    host: Mutex<Option<Host>>,
-    etcd: Mutex<Option<EtcdClient>>,
-}
-
-/// A client URL, and what to dial for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct ClientUrl {
-    url: String,
-    dial: (String, u16),
+    pub(super) links: Mutex<BTreeMap<String, Arc<Link>>>,
 }
 
 impl Fleet {
@@ -98,7 +74,7 @@ impl Fleet {
         *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
     }
 
-    fn tls(&self) -> Option<EtcdTls> {
+    pub(super) fn tls(&self) -> Option<EtcdTls> {
         self.tls
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -240,121 +216,6 @@ impl Fleet {
         Ok(facts)
     }
 
-    /// What the member of a host says.
-    async fn ask(&self, link: &Link, host: &Host) -> EtcdState {
-        if link.client().is_none() {
-            return EtcdState::Unknown("no member runs there whose client URL is known".into());
-        }
-        match tokio::time::timeout(ASK, self.ask_in_time(link, host)).await {
-            Ok(state) => state,
-            Err(_) => {
-                *link.etcd.lock().await = None;
-                link.try_another();
-                EtcdState::Unknown(format!("it does not answer within {} s", ASK.as_secs()))
-            }
-        }
-    }
-
-    async fn ask_in_time(&self, link: &Link, host: &Host) -> EtcdState {
-        if self.desired.tls.client != TlsMode::Off && self.tls().is_none() {
-            return EtcdState::Unknown(
-                "there is no authority here yet, so no certificate to ask with".into(),
-            );
-        }
-        let mut slot = link.etcd.lock().await;
-        let reused = slot.is_some();
-        for attempt in 0..2 {
-            let client = match &*slot {
-                Some(client) => client.clone(),
-                None => match self.connect_etcd(link, host).await {
-                    Ok(client) => client,
-                    Err(state) => return state,
-                },
-            };
-            let (status, members) = tokio::join!(client.status(), client.member_list());
-            match status {
-                Ok(status) => {
-                    *slot = Some(client);
-                    return EtcdState::Answered(Box::new(EtcdAnswer {
-                        status,
-                        members: members.ok(),
-                    }));
-                }
-                Err(error) => {
-                    *slot = None;
-                    // A kept connection may have ended with the process that it led to.
-                    if !(reused && attempt == 0) {
-                        return state_of(&error.kind, error.to_string());
-                    }
-                }
-            }
-        }
-        EtcdState::Silent
-    }
-
-    async fn connect_etcd(&self, link: &Link, host: &Host) -> Result<EtcdClient, EtcdState> {
-        let mut last = EtcdState::Silent;
-        for _ in 0..link.choices() {
-            let Some(ClientUrl { url, dial }) = link.client() else {
-                break;
-            };
-            let endpoint = EtcdEndpoint {
-                url,
-                dial,
-                tls: self.tls(),
-            };
-            match EtcdClient::connect(host, &endpoint).await {
-                Ok(client) => return Ok(client),
-                Err(error) => {
-                    last = state_of(&error.kind, error.to_string());
-                    link.try_another();
-                }
-            }
-        }
-        Err(last)
-    }
-
-    /// Asks every member that can be reached, and nothing else of the hosts. Who does not answer soon is taken for silent
-    /// in this look; its connection goes on being made for the next one.
-    pub async fn look(self: &Arc<Self>) -> ClusterView {
-        let states = self.ask_all().await;
-        ClusterView::gather(states.iter().map(|(name, state)| (name.as_str(), state)))
-    }
-
-    /// What every member says at this moment, by host.
-    pub async fn ask_all(self: &Arc<Self>) -> Vec<(String, EtcdState)> {
-        let links: Vec<Arc<Link>> = self.links.lock().await.values().cloned().collect();
-        let tasks: Vec<_> = links
-            .into_iter()
-            .map(|link| {
-                let fleet = self.clone();
-                tokio::spawn(async move {
-                    // Only hosts that are connected: a gate does not wait for one that is not there.
-                    let host = link.host.lock().await.clone();
-                    let state = match host {
-                        Some(host) => fleet.ask(&link, &host).await,
-                        None => EtcdState::Silent,
-                    };
-                    (link.node.name.clone(), state)
-                })
-            })
-            .collect();
-        let until = tokio::time::Instant::now() + LOOK;
-        let mut states = Vec::new();
-        for task in tasks {
-            if let Ok(Ok(state)) = tokio::time::timeout_at(until, task).await {
-                states.push(state);
-            }
-        }
-        states
-    }
-
-    /// A client of the member that a node runs.
-    pub async fn etcd(&self, name: &str) -> Option<EtcdClient> {
-        let link = self.links.lock().await.get(name).cloned()?;
-        link.etcd.lock().await.clone()
-    }
-
     /// Sessions, scripts and tunnels that were opened so far, over all hosts.
     pub async fn round_trips(&self) -> BTreeMap<String, crate::remote::RoundTrips> {
         let links: Vec<Arc<Link>> = self.links.lock().await.values().cloned().collect();
@@ -366,108 +227,6 @@ impl Fleet {
         }
         trips
     }
-}
-
-impl Link {
-    fn new(desired: &Desired, node: Node, named: bool) -> Self {
-        let layout = runtime::layout(desired, &node);
-        let client = named.then(|| ClientUrl {
-            url: layout.client_url.clone(),
-            dial: (node.ip.to_string(), node.client_port),
-        });
-        Self {
-            clients: RwLock::new(client.into_iter().collect()),
-            layout,
-            node,
-            host: Mutex::new(None),
-            etcd: Mutex::new(None),
-        }
-    }
-
-    /// Drops a connection that has ended, and what went over it.
-    async fn forget_closed(&self) {
-        let mut host = self.host.lock().await;
-        if host.as_ref().is_some_and(Host::is_closed) {
-            *host = None;
-            *self.etcd.lock().await = None;
-        }
-    }
-
-    fn clients(&self) -> RwLockReadGuard<'_, Vec<ClientUrl>> {
-        self.clients.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn client(&self) -> Option<ClientUrl> {
-        self.clients().first().cloned()
-    }
-
-    fn choices(&self) -> usize {
-        self.clients().len()
-    }
-
-    /// The next choice, where there is one: while an address changes, either may be the one.
-    fn try_another(&self) {
-        let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
-        if clients.len() > 1 {
-            clients.rotate_left(1);
-        }
-    }
-
-    /// Learns where the running process serves clients; whether that is news.
-    fn learn(&self, facts: &HostFacts) -> bool {
-        let Some(running) = facts.unit.environment.as_ref().and_then(serves) else {
-            return false;
-        };
-        let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
-        if clients.iter().any(|client| client.url == running.url) {
-            return false;
-        }
-        clients.insert(0, running);
-        true
-    }
-}
-
-/// The client URL that a process with this environment advertises, and where it is dialed on its own host: there is
-/// where it listens, while an address that only others reach may swallow what is sent to it.
-fn serves(environment: &BTreeMap<String, String>) -> Option<ClientUrl> {
-    let advertised = environment.get("ETCD_ADVERTISE_CLIENT_URLS")?;
-    let url = advertised.split(',').next()?;
-    let scheme = url.split_once("://")?.0;
-    let (_, advertised_port) = host_and_port(url)?;
-    let listens = environment.get("ETCD_LISTEN_CLIENT_URLS");
-    let listens: Vec<&str> = listens
-        .into_iter()
-        .flat_map(|urls| urls.split(','))
-        .filter(|listens| {
-            listens
-                .split_once("://")
-                .is_some_and(|(own, _)| own == scheme)
-        })
-        .collect();
-    let same_port =
-        |listens: &&&str| host_and_port(listens).is_some_and(|(_, port)| port == advertised_port);
-    let there = listens
-        .iter()
-        .find(|listens| **listens == url)
-        .or_else(|| listens.iter().find(same_port))
-        .or(listens.first());
-    let (host, port) = match there.and_then(|there| host_and_port(there)) {
-        Some((host, port)) if host == "0.0.0.0" => ("127.0.0.1".into(), port),
-        Some((host, port)) if host == "::" => ("::1".into(), port),
-        Some(there) => there,
-        None => host_and_port(url)?,
-    };
-    Some(ClientUrl {
-        url: url.to_owned(),
-        dial: (host, port),
-    })
-}
-
-fn host_and_port(url: &str) -> Option<(String, u16)> {
-    let (_, address) = url.split_once("://")?;
-    let (host, port) = address.trim_end_matches('/').rsplit_once(':')?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    Some((host.to_owned(), port.parse().ok()?))
 }
 
 /// What became of the observation of one host. A host that is left out would count as one that nobody knows.
@@ -483,16 +242,6 @@ async fn observed_by(task: JoinHandle<Result<HostFacts, HostUnknown>>) -> HostSt
 
 fn unix_ms() -> i64 {
     (OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000) as i64
-}
-
-fn state_of(kind: &EtcdErrorKind, text: String) -> EtcdState {
-    match kind {
-        EtcdErrorKind::Tunnel {
-            tunnel: TunnelError::Refused { .. },
-            ..
-        } => EtcdState::Silent,
-        _ => EtcdState::Unknown(text),
-    }
 }
 
 fn without_node(node: &str, text: String) -> String {
@@ -541,43 +290,5 @@ mod tests {
             matches!(&state, HostState::Unknown(HostUnknown::Probe(text)) if text.contains("bug")),
             "{state:?}"
         );
-    }
-
-    #[test]
-    fn a_member_is_dialed_where_it_listens() {
-        let dial = |advertised: &str, listens: &str| {
-            let variables = [
-                ("ETCD_ADVERTISE_CLIENT_URLS", advertised),
-                ("ETCD_LISTEN_CLIENT_URLS", listens),
-            ];
-            let variables = variables.map(|(name, urls)| (name.to_owned(), urls.to_owned()));
-            let served = serves(&variables.into()).unwrap();
-            format!("{} {}", served.dial.0, served.dial.1)
-        };
-        let public = "https://203.0.113.9:2379";
-        for (listens, expected) in [
-            ("https://0.0.0.0:2379", "127.0.0.1 2379"),
-            ("https://[::]:2379", "::1 2379"),
-            (
-                "https://127.0.0.1:2379,https://10.0.0.1:2379",
-                "127.0.0.1 2379",
-            ),
-            (
-                "http://127.0.0.1:2378,https://10.0.0.1:2379",
-                "10.0.0.1 2379",
-            ),
-            (
-                "https://127.0.0.1:2378,https://10.0.0.1:2379",
-                "10.0.0.1 2379",
-            ),
-            (
-                "https://127.0.0.1:2379,https://203.0.113.9:2379",
-                "203.0.113.9 2379",
-            ),
-            ("https://10.0.0.1:2400", "10.0.0.1 2400"),
-            ("", "203.0.113.9 2379"),
-        ] {
-            assert_eq!(dial(public, listens), expected, "{listens}");
-        }
     }
 }

@@ -1,7 +1,9 @@
 //! Observing: one session, one probe and one etcd channel per host, all hosts in parallel.
 
 pub mod answer;
+mod asking;
 pub mod fleet;
+mod link;
 mod memory;
 pub mod operator;
 pub mod probe;

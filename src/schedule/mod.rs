@@ -474,6 +474,11 @@ impl Scheduler {
             } => match safety::gate(view, &gate) {
                 Ok(()) if refused => self.end(id, Outcome::Refused(why)),
                 Ok(()) => self.end(id, Outcome::Undone(why)),
+                Err(still) if hopeless.is_some() => {
+                    let unit = hopeless.unwrap_or_default();
+                    let why = format!("{why}; it was put back, but {still}: {unit}");
+                    self.end(id, Outcome::Failed(why));
+                }
                 Err(_)
                     if now.saturating_sub(since) <= deadline(action, view) && !self.lock_lost =>
                 {

@@ -172,6 +172,33 @@ fn a_host_gets_another_address_or_its_node_another_host() {
     assert!(!urls.contains("10.77.0.12:"), "{urls}");
 }
 
+/// The address that it had is no way back: nobody waits for that, and the next run goes on from there.
+#[test]
+fn a_renumbered_member_that_does_not_come_up_is_left_to_the_next_run() {
+    let Some(scene) = Scene::up("noway", 3) else {
+        return;
+    };
+    let mut scene = scene.tls();
+    scene.apply();
+    let members = member_ids(&scene);
+    let others = [1, 2].map(|number| scene.process(scene.host(number)));
+    let address = Ipv4Addr::new(10, 77, 0, 33);
+    scene.lab.renumber("etcd-3", address).unwrap();
+    edit(&mut scene, 3).ip = Some(address);
+    let broken = "[node.settings]\nlisten-metrics-urls = \"http://192.0.2.1:9000\"";
+    line(&mut scene, 3, broken);
+    let run = scene.run(&["apply", "--auto-approve"]).exits(1);
+    run.says("192.0.2.1")
+        .says("it was put back, but member")
+        .says("bind: cannot assign requested address");
+    let now = [1, 2].map(|number| scene.process(scene.host(number)));
+    assert_eq!(now, others, "the others are untouched");
+
+    edit(&mut scene, 3).lines.clear();
+    becomes(&scene, "/renumbered/");
+    assert_eq!(member_ids(&scene), members, "the same members");
+}
+
 #[test]
 fn an_old_etcd_moves_as_well() {
     let Some(mut scene) = Scene::up("inplace34", 3) else {

@@ -102,12 +102,16 @@ impl Session {
     }
 
     fn looked_at(&mut self, view: ClusterView) -> Vec<Command> {
+        self.told(view, None)
+    }
+
+    fn told(&mut self, view: ClusterView, hopeless: Option<String>) -> Vec<Command> {
         self.at += 1;
         self.scheduler.on(Event::Looked {
             at: self.at,
             id: self.id(),
             view,
-            hopeless: None,
+            hopeless,
         })
     }
 
@@ -163,6 +167,27 @@ fn a_gate_that_fails_is_looked_at_again_before_anything_is_taken_back() {
     assert_eq!(session.looked(&world), again);
     session.at += 10_000;
     assert_eq!(session.looked(&world), [Command::Undo(id)]);
+}
+
+/// What it ran with may be of no use any more, such as the address of a host that has another.
+#[test]
+fn a_unit_that_crashes_on_what_was_put_back_is_not_waited_for() {
+    let (mut world, plan) = changed(another_setting);
+    let mut session = Session::new(&world, &plan);
+    session.ran(Ok(()));
+    world.kill(&session.restarting.node.clone().expect("a node"));
+    session.at += GATE_DEADLINE_MS;
+    session.looked(&world);
+    session.at += 10_000;
+    assert_eq!(session.looked(&world), [Command::Undo(session.id())]);
+    session.ran(Ok(()));
+    assert_eq!(session.looked(&world), [Command::Look(session.id(), 100)]);
+    session.told(world.view(), Some("the unit has crashed".into()));
+    let Outcome::Failed(why) = session.outcome() else {
+        panic!("{:?}", session.outcome())
+    };
+    assert!(why.contains("it was put back, but"), "{why}");
+    assert!(why.ends_with("the unit has crashed"), "{why}");
 }
 
 #[test]
