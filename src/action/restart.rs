@@ -155,9 +155,14 @@ impl Kind for Restart {
         if self.is_settled && !switched.is_empty() {
             operations.push(Operation::DropKept(switched.clone()));
         }
+        // What fails here costs nothing.
+        operations.extend(self.moves.iter().cloned().map(Operation::AssertRoom));
         if !self.is_down {
             operations.push(Operation::MoveLeader(self.member));
         }
+        // It may take a while: a crash meanwhile must not bring up what the membership does not know. From here on the
+        // others look for the member where it is not yet, so that only what switches it comes between this and its restart.
+        operations.extend(self.update(false));
         if !switched.is_empty() {
             operations.push(Operation::KeepPrevious(switched));
         }
@@ -166,10 +171,7 @@ impl Kind for Restart {
         }
         operations.extend(self.files.iter().cloned().map(Operation::WriteFile));
         operations.push(unit(UnitVerb::DaemonReload));
-        // From here on the others look for it where it is not yet, so this comes last.
-        operations.extend(self.update(false));
         if !self.moves.is_empty() {
-            operations.extend(self.moves.iter().cloned().map(Operation::AssertRoom));
             if !sabotage::on(Bug::MoveWhileRunning) {
                 operations.push(unit(UnitVerb::StopForRestart));
             }

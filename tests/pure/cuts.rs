@@ -117,6 +117,85 @@ fn what_an_earlier_run_kept_goes_before_anything_can_fail() {
     assert!(configured(&world, "etcd-2").contains("5000"));
 }
 
+fn is_update(operation: &Operation) -> bool {
+    matches!(operation, Operation::UpdateMember(..))
+}
+
+/// However long the others take to learn the new address, systemd brings a member that crashes meanwhile up where it was.
+#[test]
+fn a_crash_brings_no_address_to_life_that_the_membership_does_not_know() {
+    let mut world = living(3);
+    world.desired_mut().nodes[0].peer_port = 3380;
+    world.desired_mut().nodes[0].data_dir = "/srv/etcd".into();
+    let plan = plan_for(&world, CONVERGE, "n1");
+    cut(&mut world, &plan, "etcd-1", "claim", |_| false);
+    let restart = action(&plan, "node.etcd-1.restart").expect("a restart");
+    let operations = World::operations(restart);
+    let is_told = operations.iter().position(is_update).expect("an update");
+    let files = world.hosts["etcd-1"].files.clone();
+    for end in 0..=is_told {
+        let mut world = world.clone();
+        for operation in &operations[..end] {
+            world.perform("etcd-1", operation).expect("it works");
+        }
+        assert_eq!(world.hosts["etcd-1"].files, files, "after {end}");
+        world.kill("etcd-1");
+        world.start_unit("etcd-1");
+        world.settle();
+        let process = world.hosts["etcd-1"].process.as_ref().expect("it runs");
+        let listens = &process.environment["ETCD_LISTEN_PEER_URLS"];
+        assert!(listens.ends_with(":2380"), "after {end}: {listens}");
+    }
+}
+
+/// An update that the others refuse leaves a member that runs on what lies there.
+#[test]
+fn nothing_is_put_back_where_nothing_was_kept() {
+    let mut world = living(3);
+    world.desired_mut().nodes[0].peer_port = 3380;
+    let plan = plan_for(&world, CONVERGE, "n1");
+    cut(&mut world, &plan, "etcd-1", "claim", |_| false);
+    let before = world.hosts["etcd-1"].clone();
+    for may_be_told in [false, true] {
+        let mut world = world.clone();
+        let end = if may_be_told { is_keep } else { is_update };
+        cut(&mut world, &plan, "etcd-1", "restart", end);
+        take_back(&mut world, &plan, "etcd-1");
+        let after = &world.hosts["etcd-1"];
+        assert_eq!(
+            (&after.files, &after.process),
+            (&before.files, &before.process)
+        );
+        let view = world.view();
+        let listed = view.members.iter().find(|found| found.name == "etcd-1");
+        assert_eq!(
+            listed.expect("a member").peer_urls,
+            ["http://10.0.0.1:2380"]
+        );
+    }
+}
+
+fn is_keep(operation: &Operation) -> bool {
+    matches!(operation, Operation::KeepPrevious(_))
+}
+
+/// Cut off when the others had learnt it and nothing was written: the next run goes on, or the file's author takes it back.
+#[test]
+fn a_run_goes_on_where_only_the_membership_has_changed() {
+    for port in [3380, 2380] {
+        let mut world = living(3);
+        world.desired_mut().nodes[0].peer_port = 3380;
+        let plan = plan_for(&world, CONVERGE, "n1");
+        cut(&mut world, &plan, "etcd-1", "claim", |_| false);
+        cut(&mut world, &plan, "etcd-1", "restart", is_keep);
+        world.desired_mut().nodes[0].peer_port = port;
+        let plan = plan_for(&world, CONVERGE, "n2");
+        assert!(plan.blocked.is_empty(), "{:?}", plan.blocked);
+        assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+        assert!(plan_for(&world, CONVERGE, "n3").is_empty(), "to {port}");
+    }
+}
+
 /// The marker says where the others were last seen to reach the member, until they have been seen to reach it elsewhere.
 #[test]
 fn an_address_is_written_down_when_it_has_been_dialed() {

@@ -290,10 +290,13 @@ fn a_member_is_back_before_the_membership_is_set_back() {
     assert!(back < told, "{undo:?}");
 }
 
-/// A member is not stopped to find out that there is no room for its data.
+/// Neither is a member stopped, nor do the others look for it elsewhere, to find out that there is no room for its data.
 #[test]
-fn room_comes_before_the_stop_and_before_what_is_put_back() {
-    let (_, plan) = changed(|desired| desired.nodes[0].data_dir = "/srv/etcd".into());
+fn room_comes_before_all_else_and_before_what_is_put_back() {
+    let (_, plan) = changed(|desired| {
+        desired.nodes[0].peer_port = 3380;
+        desired.nodes[0].data_dir = "/srv/etcd".into();
+    });
     let restart = plan
         .actions
         .iter()
@@ -301,9 +304,16 @@ fn room_comes_before_the_stop_and_before_what_is_put_back() {
         .expect("a restart");
     let room = |operation: &Operation| matches!(operation, Operation::AssertRoom(_));
     let all = World::operations(restart);
-    let asked = all.iter().position(room).expect("it is asked for");
-    assert!(all[asked..].iter().any(Operation::stops));
-    assert!(!all[..asked].iter().any(Operation::stops));
+    let asked = all.iter().rposition(room).expect("it is asked for");
+    let costs = |operation: &Operation| {
+        let tells = matches!(
+            operation,
+            Operation::UpdateMember(..) | Operation::MoveLeader(_) | Operation::WriteFile(_)
+        );
+        tells || operation.stops()
+    };
+    assert_eq!(all[asked..].iter().filter(|one| costs(one)).count(), 6);
+    assert!(!all[..asked].iter().any(costs));
     let undo = restart.kind.as_kind().undo();
     assert!(undo.first().is_some_and(room), "{undo:?}");
 }
