@@ -163,6 +163,17 @@ impl Steps<'_> {
                 "a learner that cannot finish goes before anything else",
             )?;
         }
+        // The node of a failed learner stays, and its next member joins last.
+        let (failed_learners, failed): (Vec<_>, Vec<_>) = failed
+            .into_iter()
+            .partition(|(id, _)| !self.forecast.voters.contains(id));
+        for (member, node) in failed_learners {
+            let leaver = self.named(member, &node);
+            self.remove(
+                &leaver,
+                "a learner that cannot finish goes before anything else",
+            )?;
+        }
         let (living, dead): (Vec<&Leaver>, Vec<&Leaver>) = voters
             .into_iter()
             .partition(|leaver| self.forecast.healthy.contains(&leaver.member));

@@ -305,6 +305,42 @@ fn a_learner_that_crashes_for_ever_goes_and_comes_back() {
     assert!(at("add") < at("join") && at("join") < at("promote"));
 }
 
+/// While it is there no other learner can be added, and it is all that the dead one's removal may have to wait for (Q3).
+#[test]
+fn a_learner_that_cannot_finish_goes_before_dead_voters() {
+    let mut world = World::new(desired(5));
+    let plan = plan_for(&world, CONVERGE, "n0");
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+    let mut observed = world.observe();
+    make_learner(&mut observed, "etcd-4");
+    if let Some(HostState::Known(facts)) = observed.hosts.get_mut("etcd-4") {
+        facts.etcd = EtcdState::Silent;
+        facts.unit.active = "activating".into();
+        facts.unit.restarts = 7;
+    }
+    unreachable(&mut observed, "etcd-5");
+    let plan = plan_of(&[1, 2, 3, 4], &observed, CONVERGE);
+    assert!(plan.blocked.is_empty(), "{}", reasons(&plan));
+    let removes = ids(&plan);
+    let removes: Vec<_> = removes
+        .iter()
+        .filter(|id| id.ends_with(".remove"))
+        .collect();
+    assert_eq!(removes, [&"node.etcd-4.remove", &"node.etcd-5.remove"]);
+    let needs = |id: &str, need: &str| {
+        let mut actions = plan.actions.iter();
+        let action = actions.find(|action| action.id.0 == id).expect("planned");
+        assert!(
+            action.needs.iter().any(|other| other.0 == need),
+            "{action:?}"
+        );
+    };
+    needs("cluster.snapshot", "node.etcd-4.remove");
+    needs("node.etcd-5.remove", "cluster.snapshot");
+    // Its next member comes when all that go are gone.
+    needs("node.etcd-4.stop", "node.etcd-5.remove");
+}
+
 #[test]
 fn a_host_of_another_cluster_does_not_join() {
     let observed = living();
