@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::holder::{run_id, stamp, who};
 use super::locking::{self, covers, lost, reachable};
 use super::screen::Screen;
-use super::session::{Connection, Session, intent, load};
+use super::session::{Connection, Session, intent, known, load};
 use super::signals::{interrupts, signs};
 use super::{runlog, saved};
 use crate::action::RunFacts;
@@ -110,7 +110,9 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
             shown(&run.screen.clone(), run.saved(plan).await)
         }
         None => {
-            let session = Session::open(load(file, style.color)?, &args.run.connection)?;
+            let desired = load(file, style.color)?;
+            known(&desired, &args.replace)?;
+            let session = Session::open(desired, &args.run.connection)?;
             let goal = Goal::Converge {
                 allow_downtime: args.allow_downtime,
                 replace: args.replace.clone(),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::session::{Connection, Session, intent, load};
+use super::session::{Connection, Session, intent, known, load};
 use super::{out, saved};
 use crate::error::{BLOCKED, CHANGES, Failure, OK};
 use crate::plan::{Goal, Plan};
@@ -63,6 +63,7 @@ impl Args {
 /// An unreadable file, or one that cannot be written; hosts that cannot be reached are part of the plan.
 pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> {
     let desired = load(file, style.color)?;
+    known(&desired, &args.replace)?;
     let goal = args.goal();
     let session = Session::open_for(&goal, desired, &args.connection)?;
     let observed = session.observe().await;
@@ -86,7 +87,8 @@ pub async fn run(file: &Path, args: &Args, style: Style) -> Result<u8, Failure> 
 
 /// Prints one action at length.
 pub(super) fn explain(plan: &Plan, action: &str, style: Style) -> Result<(), Failure> {
-    let text = render::explain::explain(plan, action, style).map_err(Failure::new)?;
+    let text = render::explain::explain(plan, action, style)
+        .map_err(|unknown| Failure::new(unknown.message).remedy(unknown.remedy))?;
     out::print(&text)
 }
 

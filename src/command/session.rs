@@ -118,6 +118,25 @@ impl Session {
     }
 }
 
+/// Whether the file has these nodes: a name that it does not have is a slip, and nobody is asked for it.
+pub fn known(desired: &Desired, replace: &[String]) -> Result<(), Failure> {
+    let names = || desired.nodes.iter().map(|node| node.name.as_str());
+    let Some(wrong) = replace
+        .iter()
+        .find(|name| !names().any(|node| node == *name))
+    else {
+        return Ok(());
+    };
+    let nearest = names().min_by_key(|name| strsim::damerau_levenshtein(name, wrong));
+    Err(Failure::new(format!(
+        "--replace {wrong}: the cluster file has no such node"
+    ))
+    .remedy(format!(
+        "did you mean {}? A node that is gone for ever is taken out of the file instead: its member is removed then",
+        nearest.unwrap_or_default()
+    )))
+}
+
 /// An intent with fresh randomness.
 pub fn intent(goal: Goal) -> Result<Intent, Failure> {
     let mut nonce = [0u8; 8];

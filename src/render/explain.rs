@@ -9,9 +9,9 @@ use crate::safety;
 use crate::schedule::{GATE_DEADLINE_MS, JOIN_DEADLINE_MS};
 
 /// The text; `Err` says which names there are instead.
-pub fn explain(plan: &Plan, id: &str, style: Style) -> Result<String, String> {
+pub fn explain(plan: &Plan, id: &str, style: Style) -> Result<String, Unknown> {
     let Some(action) = plan.actions.iter().find(|action| action.id.0 == id) else {
-        return Err(unknown(plan, id));
+        return Err(Unknown::new(plan, id));
     };
     let mut text = String::new();
     // Writing to a string does not fail.
@@ -19,25 +19,33 @@ pub fn explain(plan: &Plan, id: &str, style: Style) -> Result<String, String> {
     Ok(text)
 }
 
-fn unknown(plan: &Plan, id: &str) -> String {
-    if plan.actions.is_empty() {
-        return format!("the plan has no actions, and none named {id}");
+/// An action that the plan does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unknown {
+    /// What is wrong.
+    pub message: String,
+    /// What can be said instead.
+    pub remedy: String,
+}
+
+impl Unknown {
+    fn new(plan: &Plan, id: &str) -> Self {
+        let names: Vec<&str> = plan
+            .actions
+            .iter()
+            .map(|action| action.id.0.as_str())
+            .collect();
+        let distance = |name: &&&str| strsim::damerau_levenshtein(name, id);
+        let remedy = match names.iter().min_by_key(distance) {
+            Some(nearest) => format!("did you mean {nearest}? It has {}", names.join(", ")),
+            None if plan.blocked.is_empty() => "it has none: there is nothing to do".into(),
+            None => "it has none: what it would do is blocked, and `quorate plan` says why".into(),
+        };
+        Self {
+            message: format!("the plan has no action {}", clean(id)),
+            remedy,
+        }
     }
-    let names: Vec<&str> = plan
-        .actions
-        .iter()
-        .map(|action| action.id.0.as_str())
-        .collect();
-    let distance = |name: &&&str| strsim::damerau_levenshtein(name, id);
-    let nearest = names
-        .iter()
-        .min_by_key(distance)
-        .copied()
-        .unwrap_or_default();
-    format!(
-        "the plan has no action {id}; did you mean {nearest}? It has {}",
-        names.join(", ")
-    )
 }
 
 fn write(out: &mut String, plan: &Plan, action: &Action, style: Style) -> fmt::Result {

@@ -1,5 +1,7 @@
 //! The program as it is typed: usage, exit codes, and the commands that need no host.
 
+mod slips;
+
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -290,55 +292,8 @@ fn a_destroy_needs_no_certificate() {
 /// Whoever reads the stream, or the log, learns how it ended, also where nothing was begun.
 #[test]
 fn a_run_that_is_refused_says_so_in_its_stream_and_log() {
-    use quorate::observed::host::{DataDir, FilesystemFact, HostFacts, Os, UnitFact};
-    use quorate::observed::{EtcdState, HostState, MarkerState, Observed, Whereabouts};
-    use quorate::plan::{Goal, Intent};
-
     let dir = temporary();
-    let text = "schema = 1\n[cluster]\nname = \"demo\"\n[etcd]\nversion = \"3.5.33\"\n\
-                [etcd.install]\nmethod = \"package\"\n[ssh]\nport = 1\n\
-                [[node]]\nname = \"etcd-1\"\nip = \"127.0.0.1\"\n";
-    let (desired, _) = quorate::desired::parse(text, "cluster.toml", dir.path(), None).unwrap();
-    let facts = HostFacts {
-        os: Os {
-            id: "debian".into(),
-            ..Os::default()
-        },
-        arch: "amd64".into(),
-        tools: ["apt-get".to_owned()].into(),
-        user: false,
-        files: Default::default(),
-        unit: UnitFact::default(),
-        binary: None,
-        packages: Default::default(),
-        held: Default::default(),
-        data: DataDir::Empty,
-        whereabouts: Whereabouts::default(),
-        marker: MarkerState::Absent,
-        filesystem: FilesystemFact {
-            free: 1 << 40,
-            ..FilesystemFact::default()
-        },
-        boot: String::new(),
-        clock_offset_ms: 0,
-        listeners: vec![],
-        etcd: EtcdState::Silent,
-    };
-    let mut observed = Observed::default();
-    let state = HostState::Known(Box::new(facts));
-    observed.hosts.insert("etcd-1".into(), state);
-    let intent = Intent {
-        goal: Goal::Converge {
-            allow_downtime: false,
-            replace: vec![],
-        },
-        nonce: "n".into(),
-    };
-    let now = time::OffsetDateTime::UNIX_EPOCH;
-    let plan = quorate::plan::plan(&desired, &observed, &intent, now);
-    assert!(!plan.is_empty(), "{:?}", plan.blocked);
-    quorate::command::saved::write(&plan, &dir.path().join("a.plan")).unwrap();
-
+    slips::saved(dir.path());
     // Nobody answers there.
     let said = "the lock would cover 0 of 1 voters";
     let (out, err) = expect(dir.path(), &["apply", "a.plan", "--json"], 3);

@@ -136,8 +136,9 @@ fn an_action_is_explained_with_its_place_and_its_price() {
     let text = explain(&rolling, &restart.id.0, WIDE).expect("it is there");
     golden("plan/explain-restart.txt", &text);
     let refused = explain(&rolling, "node.etcd-2.restar", WIDE).expect_err("it is not there");
+    let remedy = &refused.remedy;
     assert!(
-        refused.contains("did you mean node.etcd-2.restart?"),
-        "{refused}"
+        remedy.contains("did you mean node.etcd-2.restart?"),
+        "{remedy}"
     );
 }
