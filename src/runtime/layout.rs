@@ -145,6 +145,7 @@ impl Layout {
 
     /// Variables that only a bootstrap reads; they differ from start to start and never cost a restart (Q11).
     pub fn is_bootstrap_only(variable: &str) -> bool {
-        variable.starts_with("ETCD_INITIAL_")
+        // Every start reads how far its first election is put forward, in spite of the name.
+        variable.starts_with("ETCD_INITIAL_") && variable != "ETCD_INITIAL_ELECTION_TICK_ADVANCE"
     }
 }

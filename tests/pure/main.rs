@@ -4,6 +4,7 @@ mod addresses;
 mod checker;
 mod cluster_file;
 mod comings;
+mod costs;
 mod crashes;
 mod cuts;
 mod drive;

@@ -97,15 +97,17 @@ impl World {
                 }
             }
             Operation::WriteFile(file) => {
-                let Content::Text(text) = &file.content else {
-                    return Err("only text in this model".into());
+                // Of a certificate or a key only that it is there.
+                let text = match &file.content {
+                    Content::Text(text) => text.clone(),
+                    other => format!("{other:?}"),
                 };
                 host.files.insert(
                     file.path.clone(),
                     Entry {
                         mode: file.mode,
                         owner: file.owner.clone(),
-                        text: Some(text.clone().into()),
+                        text: Some(text.into()),
                         changed_at: now,
                     },
                 );
@@ -295,7 +297,9 @@ impl World {
         let layout = self.layout(name);
         let host = &self.hosts[name];
         let text = |path: &str| host.files.get(path).and_then(|entry| entry.text.clone());
-        let config = layout.files.first().and_then(|file| text(&file.path));
+        let mut texts = layout.files.iter();
+        let config = texts.find(|file| matches!(file.content, Content::Text(_)));
+        let config = config.and_then(|file| text(&file.path));
         let Some(config) = config else {
             return vec![(Err("no configuration".into()), self)];
         };
