@@ -10,7 +10,7 @@ pub struct Snapshot {}
 
 impl Kind for Snapshot {
     fn verb(&self) -> Verb {
-        Verb::Update
+        Verb::Create
     }
     fn progress(&self) -> &'static str {
         "Saving"

@@ -129,7 +129,13 @@ pub(super) fn host(
     let mut aside = Vec::new();
     // The data directory of the marker may not be that of the file: what is not there is not moved.
     if facts.data != DataDir::Empty || !absent {
-        let suffix = format!("quorate-destroyed-{}", stamp(inputs.now));
+        // Of a cluster that lives on nothing is destroyed: a member was removed.
+        let end = if inputs.intent.goal.is_destroy() {
+            "destroyed"
+        } else {
+            "removed"
+        };
+        let suffix = format!("quorate-{end}-{}", stamp(inputs.now));
         let moves = asides(&marker.place(), &facts.whereabouts, &suffix);
         let mut set_aside = SetAside {
             moves: vec![],

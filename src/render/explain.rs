@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use super::plan::is_accepted;
 use super::style::{BOLD, Style, clean};
 use crate::action::{Action, ActionId, ActionKind, Gate, MembershipChange, Precondition};
 use crate::plan::Plan;
@@ -55,6 +56,11 @@ fn write(out: &mut String, plan: &Plan, action: &Action, style: Style) -> fmt::R
     for because in &action.because {
         item(out, style, "Why", because)?;
     }
+    if is_accepted(action) {
+        let text =
+            "you accepted the interruption with --allow-downtime: without that it is blocked";
+        item(out, style, "Why", text)?;
+    }
     let mut needs: Vec<&Action> = plan
         .actions
         .iter()
@@ -69,7 +75,7 @@ fn write(out: &mut String, plan: &Plan, action: &Action, style: Style) -> fmt::R
             &format!("{}: {}", need.id, reason(need, action)),
         )?;
     }
-    if let Some(text) = precondition(&kind.precondition()) {
+    if let Some(text) = precondition(action) {
         item(out, style, "Only if", &text)?;
     }
     if let Some(margin) = action.margin {
@@ -111,92 +117,123 @@ fn item(out: &mut String, style: Style, label: &str, text: &str) -> fmt::Result 
 
 /// Why one comes after the other.
 fn reason(first: &Action, then: &Action) -> &'static str {
+    use ActionKind::*;
     let same = first.node == then.node;
     match (&first.kind, &then.kind) {
-        (ActionKind::Claim(_), _) => {
-            "what will be ours is written down on the host before it is made"
-        }
-        (ActionKind::Start(_), ActionKind::Restart(_)) => {
+        (Claim(_), _) => "what will be ours is written down on the host before it is made",
+        (Start(_), Restart(_) | Tell(_)) => {
             "members that are down come back before one is stopped (Q1)"
         }
-        (ActionKind::Restart(_), ActionKind::Restart(_)) => {
+        (Restart(_) | Tell(_), Restart(_)) => {
             "that member is half-way to another address, and is mended before any other is stopped"
         }
-        (_, ActionKind::Restart(_)) if !same => {
+        (_, Restart(_)) if !same => {
             "all that restarts is staged first, so that the leader can go last (Q5); and members come and go before \
              others are restarted"
         }
-        (ActionKind::Promote(_) | ActionKind::Remove(_), ActionKind::Record(_)) if !same => {
+        (
+            Start(_) | Restart(_) | Tell(_),
+            Snapshot(_) | Add(_) | Join(_) | Promote(_) | Remove(_),
+        ) => {
+            "the membership changes when members that are down, or half-way to another address, are back (Q2)"
+        }
+        (Promote(_) | Remove(_), Record(_)) if !same => {
             "other hosts forget that one only when its member is out"
         }
-        (ActionKind::Clean(_), ActionKind::Record(_)) => {
-            "other hosts forget that one only when it is clean"
+        (Clean(_), Record(_)) => "other hosts forget that one only when it is clean",
+        (_, Record(_)) => "the host's state is written down when it is reached",
+        (Snapshot(_), _) => "what is there is kept before a member is removed (Q13)",
+        (Remove(_), Stop(_) | SetAside(_) | Clean(_)) => {
+            "nothing is taken from a member of the cluster (Q7)"
         }
-        (ActionKind::Snapshot(_), _) => "what is there is kept before a member is removed (Q13)",
-        (
-            ActionKind::Remove(_),
-            ActionKind::Stop(_) | ActionKind::SetAside(_) | ActionKind::Clean(_),
-        ) => "nothing is taken from a member of the cluster (Q7)",
-        (ActionKind::Remove(_), ActionKind::Add(_)) => {
+        (Remove(_), Add(_)) => {
             "a failed member goes before its replacement comes: it still counts for the quorum (Q4)"
         }
-        (ActionKind::Promote(_), ActionKind::Remove(_) | ActionKind::Snapshot(_)) => {
+        (Remove(_), Snapshot(_)) => "a learner that cannot finish goes before anything else (Q3)",
+        (Promote(_), Remove(_) | Snapshot(_)) => {
             "growth comes before shrinking, so that the cluster tolerates no less meanwhile (Q4)"
         }
-        (ActionKind::Add(_), ActionKind::Join(_)) => {
-            "a member starts without data only right after its addition (Q11)"
-        }
-        (ActionKind::Join(_), ActionKind::Promote(_)) => {
-            "it gets its vote when it has caught up (Q3)"
-        }
+        (Add(_), Join(_)) => "a member starts without data only right after its addition (Q11)",
+        (Join(_), Promote(_)) => "it gets its vote when it has caught up (Q3)",
         (
-            ActionKind::Add(_)
-            | ActionKind::Join(_)
-            | ActionKind::Promote(_)
-            | ActionKind::Remove(_),
-            ActionKind::Add(_)
-            | ActionKind::Join(_)
-            | ActionKind::Promote(_)
-            | ActionKind::Remove(_),
+            Add(_) | Join(_) | Promote(_) | Remove(_),
+            Add(_) | Join(_) | Promote(_) | Remove(_) | Stop(_) | SetAside(_),
         ) => "one change of the membership at a time (Q2)",
-        (_, ActionKind::Bootstrap(_)) => {
+        (Bootstrap(_), Form(_)) => "the first starts of its members make the cluster (Q12)",
+        (_, Bootstrap(_)) => {
             "no member starts before every host of the bootstrap is ready and bears the same facts (Q12)"
         }
-        (_, ActionKind::Snapshot(_) | ActionKind::Remove(_)) => {
-            "who takes over is ready before anybody is removed (Q3)"
+        (Stop(_) | SetAside(_), Add(_) | Join(_)) => {
+            "what the former member left is out of the way before a new one comes (Q11)"
         }
-        (_, ActionKind::Record(_)) => "the host's state is written down when it is reached",
-        (_, ActionKind::Restart(_) | ActionKind::Start(_) | ActionKind::Join(_)) if same => {
-            "what it is to run with is in place first"
+        (_, Snapshot(_) | Remove(_)) => "who takes over is ready before anybody is removed (Q3)",
+        (_, Add(_)) => {
+            "its host is ready before the cluster counts it in: a learner that cannot start holds up all other changes (Q3)"
         }
-        (ActionKind::Stop(_), _) => "data is not moved under a process that uses it",
-        _ => "it stands on that",
+        (_, Restart(_) | Start(_) | Join(_)) if same => "what it is to run with is in place first",
+        (Stop(_), SetAside(_)) => "data is not moved under a process that uses it",
+        (Stop(_), Clean(_)) => "files are not removed under a process that uses them",
+        (SetAside(_), Clean(_)) => "the data is safe before user and directories go (Q7)",
+        (Prepare(_), _) => "it needs the user and the directories",
+        (Install(_) | Configure(_), Configure(_) | Enable(_)) => {
+            "a unit is known to systemd only with what it names"
+        }
+        (_, Stop(_) | SetAside(_)) => {
+            "the host is ready for the new member before the old one's data moves"
+        }
+        _ => FALLBACK,
     }
 }
 
-fn precondition(precondition: &Precondition) -> Option<String> {
+/// Of a pair that nobody has thought of.
+const FALLBACK: &str = "it needs what that does";
+
+/// What is asked right before, as `safety` does.
+fn precondition(action: &Action) -> Option<String> {
     let settled = safety::SETTLED_MS / 1000;
-    Some(match precondition {
+    let asked = match action.kind.as_kind().precondition() {
         Precondition::None => return None,
-        Precondition::MayStop { allow_downtime: true, .. } => {
-            "asked right before: without it the healthy voters are still a quorum, or the cluster has one or two voters \
-             and you accepted the interruption (Q1)"
-                .into()
-        }
+        Precondition::MayStop {
+            allow_downtime: true,
+            ..
+        } => "without it the healthy voters are still a quorum, or the cluster has one or two voters and you accepted \
+              the interruption (Q1)"
+            .into(),
         Precondition::MayStop { .. } => {
-            "asked right before: without it the healthy voters are still a quorum (Q1)".into()
+            "without it the healthy voters are still a quorum (Q1)".into()
         }
-        Precondition::MayChange(MembershipChange::Remove(_)) => format!(
-            "asked right before: healthy voters are a quorum now and without it, and have been healthy for {settled} s \
-             (Q1, Q14)"
+        Precondition::MayChange(MembershipChange::Remove(_)) => removal(action, settled),
+        Precondition::MayChange(MembershipChange::Promote(_)) => format!(
+            "it is healthy and has caught up, and every voter has been healthy for {settled} s (Q3, Q14)"
         ),
-        Precondition::MayChange(_) => {
-            format!("asked right before: every voter has been healthy for {settled} s (Q14)")
-        }
+        Precondition::MayChange(MembershipChange::Add(_)) => format!(
+            "no other learner is on its way, and every voter has been healthy for {settled} s (Q3, Q14)"
+        ),
         Precondition::NotAMember(member) => {
-            format!("asked right before: member {member} is not in the membership (Q7)")
+            format!("member {member} is not in the membership (Q7)")
         }
-    })
+    };
+    Some(format!("asked right before: {asked}"))
+}
+
+fn removal(action: &Action, settled: u64) -> String {
+    let is_learner = matches!(&action.kind, ActionKind::Remove(remove) if remove.learner);
+    if is_learner {
+        return "the healthy voters are a quorum; it has no vote (Q1)".into();
+    }
+    let is_down = action
+        .margin
+        .is_some_and(|margin| margin.during == margin.before);
+    if is_down {
+        return format!(
+            "the healthy voters are a quorum now and without it, and have been healthy for {settled} s; should it have \
+             come back, every other voter has to be (Q1, Q14)"
+        );
+    }
+    format!(
+        "the healthy voters are a quorum now and without it, and every other voter has been healthy for {settled} s \
+         (Q1, Q14)"
+    )
 }
 
 fn gate(gate: &Gate) -> Option<String> {

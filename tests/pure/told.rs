@@ -65,6 +65,24 @@ fn shrinking_says_what_it_costs() {
     );
 }
 
+/// Whoever asks why one step comes after another is told more than that it does.
+#[test]
+fn every_place_in_a_plan_has_its_reason() {
+    for (name, plan) in plans::all() {
+        for action in &plan.actions {
+            let told = explain(&plan, &action.id.0, WIDE).expect("it is there");
+            assert!(!told.contains("it needs what that does"), "{name}: {told}");
+        }
+    }
+}
+
+#[test]
+fn the_removal_of_a_learner_that_is_stuck_is_told() {
+    let plan = plans::stuck_learner();
+    let ids = ["node.etcd-3.remove", "node.etcd-3.add"];
+    explained("learner-explained", &plan, &ids);
+}
+
 #[test]
 fn the_restart_of_a_single_member_is_told_as_an_outage() {
     text("single", plans::single());

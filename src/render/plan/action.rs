@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::super::style::{BOLD, GREEN, GREY, RED, Style, YELLOW, clean, count, quote};
 use super::diff;
-use crate::action::{Action, ActionKind, Change, Stall, Verb};
+use crate::action::{Action, ActionKind, Change, Precondition, Stall, Verb};
 use crate::runtime::{Content, FileWrite};
 
 /// A new file of more lines is only named.
@@ -33,6 +33,19 @@ pub(super) fn is_bookkeeping(action: &Action) -> bool {
     matches!(action.kind, ActionKind::Claim(_) | ActionKind::Record(_))
 }
 
+/// Whether a step would be blocked had the operator not accepted the interruption.
+pub(in super::super) fn is_accepted(action: &Action) -> bool {
+    let interrupts = action
+        .margin
+        .is_some_and(|margin| margin.during < margin.needs);
+    match (&action.kind, action.kind.as_kind().precondition()) {
+        (ActionKind::Restart(_), Precondition::MayStop { allow_downtime, .. }) => {
+            allow_downtime && interrupts
+        }
+        _ => false,
+    }
+}
+
 /// One line: symbol, name, what it does; and the margin of a step that stops a voter.
 pub(super) fn short(
     out: &mut impl fmt::Write,
@@ -51,7 +64,13 @@ pub(super) fn short(
         clean(&summary)
     )?;
     if let Some(margin) = action.margin {
-        write!(out, "{}", style.paint(GREY, &format!("  # {margin}")))?;
+        let accepted = if is_accepted(action) {
+            ", accepted with --allow-downtime"
+        } else {
+            ""
+        };
+        let text = format!("  # {margin}{accepted}");
+        write!(out, "{}", style.paint(GREY, &text))?;
     }
     writeln!(out)
 }
@@ -74,6 +93,10 @@ pub(super) fn full(out: &mut impl fmt::Write, action: &Action, style: Style) -> 
     if let Some(stall) = kind.stall(action.margin.as_ref()) {
         let colour = if stall == Stall::Outage { RED } else { GREY };
         writeln!(out, "      {}", style.paint(colour, &stall.to_string()))?;
+    }
+    if is_accepted(action) {
+        let text = "here only because of --allow-downtime";
+        writeln!(out, "      {}", style.paint(RED, text))?;
     }
     if let Some(way_back) = kind.way_back() {
         let text = style.wrap(6, "      ", &format!("way back: {way_back}"));

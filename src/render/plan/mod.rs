@@ -3,15 +3,15 @@
 mod action;
 mod diff;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 
 use super::style::{BOLD, RED, Style, YELLOW, clean, count};
-use crate::action::{Action, ActionKind, Verb};
+use crate::action::{Action, ActionId, ActionKind, Verb};
 use crate::desired::model::TlsMode;
 use crate::plan::{Blocked, Goal, Plan};
 
-pub(super) use action::is_issued;
+pub(super) use action::{is_accepted, is_issued};
 
 /// What of a plan is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -89,7 +89,34 @@ fn intro(out: &mut impl Write, plan: &Plan, style: Style) -> fmt::Result {
     writeln!(out, "\nQuorate will perform the following actions:\n")
 }
 
-/// By node, then those of the cluster; within each in the plan's order.
+/// By node, then those of the cluster, then what is written down when other nodes are done; within each in the plan's
+/// order. A snapshot stands before the first step that waits for it.
+fn listed(plan: &Plan) -> Vec<&Action> {
+    let is_snapshot = |action: &&Action| matches!(action.kind, ActionKind::Snapshot(_));
+    let (snapshots, mut sorted): (Vec<&Action>, Vec<&Action>) =
+        plan.actions.iter().partition(is_snapshot);
+    let actions = plan.actions.iter();
+    let nodes: BTreeMap<&ActionId, &Option<String>> =
+        actions.map(|action| (&action.id, &action.node)).collect();
+    let waits_for_others = |action: &Action| {
+        let elsewhere = |need: &ActionId| nodes.get(need).is_some_and(|node| **node != action.node);
+        matches!(action.kind, ActionKind::Record(_)) && action.needs.iter().any(elsewhere)
+    };
+    sorted.sort_by_cached_key(|action| {
+        (
+            waits_for_others(action),
+            action.node.is_none(),
+            action.node.as_ref(),
+        )
+    });
+    for snapshot in snapshots {
+        let waits = |action: &&Action| action.needs.contains(&snapshot.id);
+        let at = sorted.iter().position(waits).unwrap_or(sorted.len());
+        sorted.insert(at, snapshot);
+    }
+    sorted
+}
+
 fn actions(out: &mut impl Write, plan: &Plan, options: Options) -> fmt::Result {
     let width = plan
         .actions
@@ -97,9 +124,7 @@ fn actions(out: &mut impl Write, plan: &Plan, options: Options) -> fmt::Result {
         .map(|action| action.id.0.chars().count())
         .max()
         .unwrap_or_default();
-    let mut sorted: Vec<&Action> = plan.actions.iter().collect();
-    sorted.sort_by(|a, b| (a.node.is_none(), &a.node).cmp(&(b.node.is_none(), &b.node)));
-    for action in sorted {
+    for action in listed(plan) {
         let short = options.concise || action::is_bookkeeping(action);
         if short {
             action::short(

@@ -70,6 +70,17 @@ pub fn half_way() -> Plan {
     unblocked(plan_of(&[1, 2, 3, 4], &observed, CONVERGE))
 }
 
+/// A learner that crashes for ever joins anew.
+pub fn stuck_learner() -> Plan {
+    let mut observed = living();
+    make_learner(&mut observed, "etcd-3");
+    let facts = facts(&mut observed, "etcd-3");
+    facts.etcd = EtcdState::Silent;
+    facts.unit.active = "activating".into();
+    facts.unit.restarts = 7;
+    unblocked(plan_of(&[1, 2, 3], &observed, CONVERGE))
+}
+
 pub fn shrink() -> Plan {
     unblocked(plan_of(&[1, 2], &living(), CONVERGE))
 }
@@ -191,6 +202,7 @@ pub fn all() -> Vec<(&'static str, Plan)> {
         ("growth", growth()),
         ("growth by two", growth_by_two()),
         ("half-way", half_way()),
+        ("stuck learner", stuck_learner()),
         ("shrink", shrink()),
         ("exchange", exchange()),
         ("replacement", replacement()),
