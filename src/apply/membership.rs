@@ -1,10 +1,13 @@
 //! Calls that change the membership. Each is read back: an ambiguous answer is never guessed, and what has been done
 //! already, by a run that was cut off, is not done twice.
 
+mod dial;
+mod snapshot;
+
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
+pub(super) use dial::await_dialable;
 use tokio::time::Instant;
 
 use super::perform::{Context, Failure, SPARE, prove};
@@ -12,9 +15,8 @@ use super::script::EtcdCall;
 use crate::action::MembershipChange;
 use crate::action::add::Add;
 use crate::etcd::id::MemberId;
-use crate::observed::etcd::{ClusterView, Member};
-use crate::remote::{EtcdClient, EtcdError, EtcdErrorKind, TunnelError};
-use crate::render::event::{Event, Severity};
+use crate::observed::etcd::Member;
+use crate::remote::{EtcdClient, EtcdError, EtcdErrorKind};
 use crate::safety;
 use crate::schedule::Spare;
 
@@ -22,14 +24,8 @@ use crate::schedule::Spare;
 const CHANGE: Duration = Duration::from_secs(60);
 /// Time for a member to be back that a call waits for: that of the gate of its restart.
 const BACK: Duration = Duration::from_secs(120);
-/// Time for a member to listen at a new address.
-const DIALABLE: Duration = Duration::from_secs(20);
-/// Time for one connection from host to host.
-const DIAL: Duration = Duration::from_secs(3);
 /// After this, what was seen of the members is looked at again.
 const FRESH: Duration = Duration::from_secs(1);
-/// Snapshots of a cluster that stay on the operator's side.
-const KEEP: usize = 10;
 /// Time between two attempts.
 const AGAIN: Duration = Duration::from_millis(300);
 
@@ -210,7 +206,7 @@ async fn attempt(
         }
         EtcdCall::Snapshot => {
             let follower = follower(context).await.unwrap_or(client);
-            return snapshot(context, &follower).await.map(|()| true);
+            return snapshot::save(context, &follower).await.map(|()| true);
         }
         EtcdCall::MoveLeader(_) | EtcdCall::AwaitDialable(..) => return Ok(true),
     };
@@ -228,66 +224,6 @@ fn verdict(
         (Err(error), _) | (Ok(()), Err(error)) => Err(trouble(error)),
         (Ok(()), Ok(_)) => Ok(false),
     }
-}
-
-/// Waits until the host of every other member can open a connection to where a member listens for its peers.
-pub(super) async fn await_dialable(
-    context: &Context,
-    member: MemberId,
-    urls: &[String],
-) -> Result<(), String> {
-    let deadline = Instant::now() + DIALABLE;
-    loop {
-        let last = match undialable(context, member, urls).await {
-            None => return Ok(()),
-            Some(why) => why,
-        };
-        if Instant::now() >= deadline {
-            return Err(format!(
-                "{last}: every member has to reach every other, by the address that the cluster file gives it"
-            ));
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
-}
-
-async fn undialable(context: &Context, member: MemberId, urls: &[String]) -> Option<String> {
-    let view = context.fleet.look().await;
-    let others: Vec<&String> = view
-        .statuses
-        .iter()
-        .filter(|(id, _)| **id != member)
-        .map(|(_, (node, _))| node)
-        .collect();
-    if too_few(&view, others.len()) {
-        return Some("too few members answer to say whether they reach it".into());
-    }
-    for node in others {
-        let Ok(host) = context.fleet.host(node).await else {
-            continue;
-        };
-        for (address, port) in urls.iter().filter_map(|url| dial(url)) {
-            match tokio::time::timeout(DIAL, host.tunnel(&address, port)).await {
-                // Where sshd forwards nothing, nobody can say.
-                Ok(Ok(_) | Err(TunnelError::Prohibited { .. })) => {}
-                Ok(Err(error)) => return Some(error.to_string()),
-                Err(_) => return Some(format!("{node} cannot reach {address}:{port}")),
-            }
-        }
-    }
-    None
-}
-
-/// Whether so many others are no quorum even with the member.
-fn too_few(view: &ClusterView, others: usize) -> bool {
-    view.members.is_empty() || others + 1 < safety::quorum(view.voters().count())
-}
-
-/// Host and port of a URL.
-fn dial(url: &str) -> Option<(String, u16)> {
-    let (host, port) = url.split_once("://")?.1.rsplit_once(':')?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    Some((host.to_owned(), port.trim_end_matches('/').parse().ok()?))
 }
 
 /// Whether the call may be made now: the scheduler asked before the first attempt, and this may be a later one. How long
@@ -363,58 +299,6 @@ async fn client(context: &Context, avoid: Option<MemberId>) -> Option<EtcdClient
         .min_by_key(|id| (Some(*id) == avoid, Some(*id) != leader, *id))?;
     let (node, _) = view.statuses.get(&voter)?;
     context.fleet.etcd(node).await
-}
-
-async fn snapshot(context: &Context, client: &EtcdClient) -> Result<(), Trouble> {
-    use std::os::unix::fs::DirBuilderExt;
-    let Some(dir) = &context.snapshots else {
-        return Err(Trouble::Lasting(
-            "there is no directory for the snapshot: set HOME or XDG_STATE_HOME".into(),
-        ));
-    };
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| Trouble::Lasting(format!("cannot make {}: {error}", dir.display())))?;
-    let path = dir.join(format!(
-        "{}-{}.db",
-        context.desired.cluster.name, context.run_id
-    ));
-    let saved = client.snapshot(&path).await.map_err(trouble)?;
-    prune(dir, &context.desired.cluster.name, &path);
-    (context.sink)(&Event::Message {
-        severity: Severity::Info,
-        summary: format!("Saved a snapshot of {} bytes", saved.size),
-        detail: path.display().to_string(),
-    });
-    Ok(())
-}
-
-/// Removes the oldest of the snapshots that runs for this cluster have saved, beyond [`KEEP`]; never the new one, whatever
-/// the clock said when it was written.
-fn prune(dir: &Path, cluster: &str, new: &Path) {
-    let is_ours = |name: &str| {
-        let run = name
-            .strip_prefix(cluster)
-            .and_then(|rest| rest.strip_prefix('-'))
-            .and_then(|rest| rest.strip_suffix(".db"));
-        run.is_some_and(|run| run.len() == 16 && run.bytes().all(|byte| byte.is_ascii_hexdigit()))
-    };
-    let Ok(entries) = std::fs::read_dir(dir) else {
-        return;
-    };
-    let mut found: Vec<_> = entries
-        .flatten()
-        .filter(|entry| entry.file_name().to_str().is_some_and(is_ours))
-        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
-        .filter(|(_, path)| path != new)
-        .collect();
-    found.sort();
-    for (_, path) in found.iter().rev().skip(KEEP - 1) {
-        // One that stays is no harm.
-        let _ = std::fs::remove_file(path);
-    }
 }
 
 #[cfg(test)]

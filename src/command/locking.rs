@@ -100,7 +100,7 @@ pub(super) fn lost<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::apply::tests::plan;
+    use crate::command::execute::tests::plan;
     use crate::plan::Goal;
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod apply;
 mod aside;
+mod execute;
 pub mod fmt;
 pub mod graph;
 mod holder;

@@ -132,22 +132,3 @@ fn an_ambiguous_answer_is_never_guessed() {
         );
     }
 }
-
-#[test]
-fn only_old_snapshots_of_this_cluster_go() {
-    let dir = tempfile::tempdir().unwrap();
-    let touch = |name: &str| std::fs::write(dir.path().join(name), "").unwrap();
-    for run in 0..KEEP + 2 {
-        touch(&format!("demo-{run:016x}.db"));
-    }
-    touch("demo-2-0000000000000000.db");
-    touch("demo-by-hand.db");
-    // The clock has been set back since the others.
-    let new = dir.path().join(format!("demo-{:016x}.db", KEEP + 1));
-    let file = std::fs::File::options().write(true).open(&new).unwrap();
-    file.set_modified(std::time::UNIX_EPOCH).unwrap();
-    prune(dir.path(), "demo", &new);
-    let left = std::fs::read_dir(dir.path()).unwrap().count();
-    assert_eq!(left, KEEP + 2, "the other cluster's, and the one by hand");
-    assert!(new.exists());
-}
