@@ -34,7 +34,7 @@ const KINDS: [&str; 19] = [
 ];
 
 /// What else has to be come by.
-const OTHERS: [&str; 28] = [
+const OTHERS: [&str; 29] = [
     "balk: the member is needed",
     "end: snapshot: failed",
     "end: add: refused",
@@ -56,6 +56,7 @@ const OTHERS: [&str; 28] = [
     "member: killed",
     "host: powered off",
     "disk: not mounted",
+    "unheard: what was done counts as failed",
     "wait: does not answer",
     "wait: has no leader",
     "wait: has not answered healthy",

@@ -127,8 +127,11 @@ pub struct Session {
 pub enum Move {
     /// The operations of an action go on to the next that touches a member; the number chooses between outcomes.
     Operate(ActionId, usize),
-    /// An operation fails before it does anything.
+    /// A script or call fails before it does anything; those before it went well. One that was to be read back has taken
+    /// its effect.
     Fail(ActionId),
+    /// A script goes on to its end, or leadership moves, and nobody hears of it: it counts as failed.
+    Unheard(ActionId, usize),
     /// Its member may not be stopped any more when that is what comes next.
     Balk(ActionId),
     /// A call to etcd is given up after a minute.
@@ -434,6 +437,19 @@ impl Session {
     pub fn ended(&self) -> Vec<(ActionId, Outcome)> {
         self.scheduler.report().outcomes
     }
+}
+
+/// The script, or call, that an operation is a part of.
+fn step_of(operations: &[Operation], at: usize) -> std::ops::Range<usize> {
+    let mut first = at;
+    while !begins(operations, first) {
+        first -= 1;
+    }
+    let mut after = (at + 1).min(operations.len());
+    while !begins(operations, after) {
+        after += 1;
+    }
+    first..after
 }
 
 /// Whether a script, or a call, begins with this operation.

@@ -260,11 +260,3 @@ impl Raft {
         }
     }
 }
-
-/// The same call, with its answer lost on the way: nobody knows whether it was applied.
-pub fn unanswered<T>(before: &Raft, outcomes: Outcomes<T>) -> Outcomes<T> {
-    let lost = |(_, after)| (Err(Refusal::TimedOut), after);
-    let mut doubtful: Outcomes<T> = outcomes.into_iter().map(lost).collect();
-    doubtful.extend(before.refused(Refusal::TimedOut));
-    doubtful
-}

@@ -1,5 +1,6 @@
 //! Calls that change the membership, as `apply` makes them: through the leader or another healthy voter, read before and
-//! after, and made again when the answer is that of a moment.
+//! after, and made again when the answer is that of a moment. To ask and to read back are two attempts here: whatever the
+//! answer was, only the membership says what has become of it, and something may happen in between.
 
 use super::*;
 use crate::model::calls::{Outcomes, Refusal};
@@ -56,7 +57,11 @@ impl World {
                 .find(|(_, line)| line.url == *url)
                 .map(|(id, _)| *id)
         };
+        let refused = |why: String| vec![(Attempt::Refused(why), self.clone())];
         let outcomes: Outcomes<()> = match operation {
+            Operation::AddLearner(url) if by_url(url).is_some() => {
+                return refused(format!("somebody is at {url}"));
+            }
             Operation::AddLearner(url) => {
                 let id = MemberId(0xadd0 + u64::from(self.etcd.added));
                 next.etcd.added += 1;
@@ -66,11 +71,11 @@ impl World {
             }
             Operation::Promote(url) => match by_url(url) {
                 Some(id) => raft.member_promote(voter, id),
-                None => return vec![(Attempt::Refused(format!("nobody is at {url}")), next)],
+                None => return refused(format!("nobody is at {url}")),
             },
             Operation::RemoveMember(id) => raft.member_remove(voter, *id),
             Operation::UpdateMember(id, urls) => raft.member_update_peer_urls(voter, *id, &urls[0]),
-            _ => vec![(Ok(()), raft.clone())],
+            _ => return vec![(Attempt::Done, next)],
         };
         let attempt = |(result, raft): (Result<(), Refusal>, _)| {
             let mut next = if raft == self.etcd.rafts[&cluster] {
@@ -80,9 +85,9 @@ impl World {
             };
             next.etcd.rafts.insert(cluster, raft);
             let attempt = match result {
-                Ok(()) => Attempt::Done,
-                // Both pass by themselves, and an answer that did not come is read back.
-                Err(
+                // It passes by itself, or is read back.
+                Ok(())
+                | Err(
                     Refusal::Unhealthy
                     | Refusal::TimedOut
                     | Refusal::Silent
@@ -102,15 +107,15 @@ impl World {
         Some(crate::model::facts::lines(&list, "http://somewhere"))
     }
 
-    /// The leader, or another healthy voter.
+    /// The leader, or another healthy voter; the one to avoid only where there is no other.
     fn healthy_voter(&self, avoid: Option<MemberId>) -> Option<(ClusterId, MemberId)> {
         let view = self.view();
         let leader = view.leader();
         let healthy = |id: &MemberId| safety::unhealthy(&view, *id).is_none();
         let voters = view.voters().map(|voter| voter.id);
         let voter = voters
-            .filter(|id| Some(*id) != avoid && healthy(id))
-            .min_by_key(|id| (Some(*id) != leader, *id))?;
+            .filter(healthy)
+            .min_by_key(|id| (Some(*id) == avoid, Some(*id) != leader, *id))?;
         Some((view.statuses[&voter].1.cluster_id, voter))
     }
 }
@@ -118,7 +123,9 @@ impl World {
 fn is_done(operation: &Operation, members: &Membership) -> bool {
     let by_url = |url: &String| members.members.values().find(|line| line.url == *url);
     match operation {
-        Operation::AddLearner(url) => by_url(url).is_some(),
+        Operation::AddLearner(url) => {
+            by_url(url).is_some_and(|line| line.learner && line.name.is_empty())
+        }
         Operation::Promote(url) => by_url(url).is_some_and(|line| !line.learner),
         Operation::RemoveMember(id) => !members.members.contains_key(id),
         Operation::UpdateMember(id, urls) => {

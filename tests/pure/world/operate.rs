@@ -6,7 +6,7 @@ impl World {
     /// Performs one operation, and lets etcd come to rest; `Err` is what a script would say.
     pub fn perform(&mut self, name: &str, operation: &Operation) -> Result<(), String> {
         if is_call(operation) {
-            for _ in 0..4 {
+            for _ in 0..8 {
                 let (attempt, next) = self.attempts(operation).swap_remove(0);
                 *self = next;
                 self.settle();
@@ -237,6 +237,11 @@ impl World {
         let Some((cluster, raft)) = self.etcd.rafts.iter().find(leads) else {
             return vec![(Ok(()), self)];
         };
+        // It cannot be asked, and keeps the lead.
+        let host = self.etcd.host_of(*cluster, member);
+        if host.is_some_and(|host| !self.etcd.hosts[host].is_reachable()) {
+            return vec![(Ok(()), self)];
+        }
         for to in raft.tip().voters().filter(|to| *to != member) {
             for (result, raft) in raft.move_leader(member, to) {
                 let mut next = self.clone();

@@ -11,27 +11,29 @@ impl Session {
         for (id, progress) in &self.running {
             let (world, next) = self.ahead(&state.world, id, progress);
             let node = self.planned.actions[id].node.as_deref().unwrap_or_default();
+            let may_end = !pending || state.budget.delays > 0;
             let choices = match &next {
-                Next::Read => usize::from(world.members_now().is_some()),
-                Next::Operation(operation, _)
-                    if is_call(operation)
-                        && !self.is_spared(&state.world, id, progress, operation) =>
-                {
-                    // It is asked for again and again.
-                    if !pending || state.budget.delays > 0 {
+                Next::Read => {
+                    let reads = world.members_now().is_some();
+                    if !reads && may_end {
                         moves.push(Move::GiveUp(id.clone()));
                     }
-                    0
+                    usize::from(reads)
                 }
                 Next::Operation(operation, _) if is_call(operation) => {
+                    let spared = self.is_spared(&state.world, id, progress, operation);
                     let attempts = world.attempts(operation);
-                    let idle = |(attempt, after): &(Attempt, World)| {
-                        *attempt == Attempt::Again && *after == world
+                    // It is asked for again and again, but what is done already is only found to be so.
+                    let moves_on = |(attempt, after): &(Attempt, World)| match attempt {
+                        Attempt::Done => true,
+                        Attempt::Again => spared && *after != world,
+                        Attempt::Refused(_) => spared,
                     };
-                    let busy = attempts.iter().enumerate().filter(|(_, one)| !idle(one));
+                    let busy = attempts.iter().enumerate();
+                    let busy = busy.filter(|(_, one)| moves_on(one));
                     let busy: Vec<usize> = busy.map(|(at, _)| at).collect();
                     moves.extend(busy.iter().map(|at| Move::Operate(id.clone(), *at)));
-                    if busy.is_empty() && (!pending || state.budget.delays > 0) {
+                    if busy.is_empty() && may_end {
                         moves.push(Move::GiveUp(id.clone()));
                     }
                     0
@@ -42,12 +44,17 @@ impl Session {
                     moves.push(Move::Balk(id.clone()));
                     0
                 }
-                Next::Operation(operation, _) => world.outcomes(node, operation).len(),
+                Next::Operation(operation, at) => {
+                    let outcomes = world.outcomes(node, operation);
+                    if state.budget.failures > 0 && !self.lost && self.is_last(id, progress, *at) {
+                        let heard = outcomes.iter().enumerate();
+                        let heard = heard.filter(|(_, (result, _))| result.is_ok());
+                        moves.extend(heard.map(|(at, _)| Move::Unheard(id.clone(), at)));
+                    }
+                    outcomes.len()
+                }
                 Next::End => 1,
             };
-            if matches!(next, Next::Read) && choices == 0 && (!pending || state.budget.delays > 0) {
-                moves.push(Move::GiveUp(id.clone()));
-            }
             moves.extend((0..choices).map(|choice| Move::Operate(id.clone(), choice)));
             if state.budget.failures > 0 && !self.lost && !matches!(next, Next::End) {
                 moves.push(Move::Fail(id.clone()));
@@ -130,34 +137,88 @@ impl Session {
                 (after != before).then_some(Some(session))
             }
             Move::Fail(id) => {
-                state.budget.failures -= 1;
-                self.clean = false;
-                let node = self.planned.actions[&id].node.clone();
-                self.excused.extend(node);
+                self.fails(state, &id);
                 let progress = self.running.remove(&id)?;
-                let why = "it failed".to_owned();
-                if self.spare(&id, &progress).is_some() {
-                    return Some(self.balk(search, state, id, why, false));
+                let (before, next) = self.ahead(&state.world, &id, &progress);
+                let mut at = progress.done;
+                if let Next::Operation(_, reached) = next {
+                    at = reached;
+                    let step = step_of(&self.work(&id, &progress), at);
+                    // What is in the script that fails is not done.
+                    if step.start == at {
+                        state.world = before;
+                    }
                 }
-                Some(self.ran(search, state, id, Err(why)))
+                let why = "it failed".to_owned();
+                Some(self.failed_at(search, state, id, &progress, (at, why)))
+            }
+            Move::Unheard(id, choice) => {
+                self.fails(state, &id);
+                search
+                    .reached
+                    .note("unheard: what was done counts as failed");
+                self.operate(search, state, id, (choice, false))
             }
             Move::Balk(id) => {
                 self.clean = false;
                 self.running.remove(&id);
                 search.reached.note("balk: the member is needed");
                 let why = "not safe".to_owned();
-                Some(self.balk(search, state, id, why, true))
+                Some(self.balk(search, state, id, (why, true)))
             }
             Move::GiveUp(id) => {
                 if state.is_restless() {
                     state.budget.delays = state.budget.delays.saturating_sub(1);
                 }
                 self.clean = false;
-                self.running.remove(&id);
-                Some(self.ran(search, state, id, Err("after 60 s".into())))
+                let progress = self.running.remove(&id)?;
+                let (before, next) = self.ahead(&state.world, &id, &progress);
+                let why = "after 60 s".to_owned();
+                let Next::Operation(operation, at) = next else {
+                    return Some(self.ran(search, state, id, Err(why)));
+                };
+                let spared = self.is_spared(&state.world, &id, &progress, &operation);
+                state.world = before;
+                if !spared {
+                    return Some(self.balk(search, state, id, (why, true)));
+                }
+                Some(self.failed_at(search, state, id, &progress, (at, why)))
             }
-            Move::Operate(id, choice) => self.operate(search, state, id, choice),
+            Move::Operate(id, choice) => self.operate(search, state, id, (choice, true)),
         }
+    }
+
+    /// Something of an action fails.
+    fn fails(&mut self, state: &mut State, id: &ActionId) {
+        state.budget.failures -= 1;
+        self.clean = false;
+        self.excused.extend(self.planned.actions[id].node.clone());
+    }
+
+    /// Whether no later operation of the same script touches a member.
+    fn is_last(&self, id: &ActionId, progress: &Progress, at: usize) -> bool {
+        let work = self.work(id, progress);
+        let step = step_of(&work, at);
+        !matches!(work[at], Operation::AwaitDialable(..))
+            && !work[at + 1..step.end].iter().any(touches_member)
+    }
+
+    /// Reports a script or call that failed: as one before the member is stopped, where it was, or where it is not known.
+    fn failed_at(
+        self,
+        search: &Search,
+        state: &mut State,
+        id: ActionId,
+        progress: &Progress,
+        (at, why): (usize, String),
+    ) -> Option<Box<Self>> {
+        let work = self.work(&id, progress);
+        let step = step_of(&work, at);
+        let spare = Spare::after(&self.planned.actions[&id], &work[..step.end]);
+        if spare.is_none() || progress.undo {
+            return self.ran(search, state, id, Err(why));
+        }
+        self.balk(search, state, id, (why, false))
     }
 
     fn balk(
@@ -165,8 +226,7 @@ impl Session {
         search: &Search,
         state: &mut State,
         id: ActionId,
-        why: String,
-        refused: bool,
+        (why, refused): (String, bool),
     ) -> Option<Box<Self>> {
         let at = self.now;
         let balked = Event::Balked {
@@ -206,7 +266,7 @@ impl Session {
         search: &Search,
         state: &mut State,
         id: ActionId,
-        choice: usize,
+        (choice, heard): (usize, bool),
     ) -> Option<Option<Box<Self>>> {
         let mut progress = self.running[&id].clone();
         let (world, next) = self.ahead(&state.world, &id, &progress);
@@ -227,14 +287,18 @@ impl Session {
         let node = self.planned.actions[&id].node.clone().unwrap_or_default();
         let is_script = |at: usize| all.get(at).is_some_and(|operation| !is_apart(operation));
         let unlocked = self.unlocked.contains(&node) && (progress.done..=reach).any(is_script);
-        if unlocked || (self.lost && (progress.done..=reach).any(|at| begins(&all, at))) {
+        // To read costs no proof.
+        let is_found = matches!(&next, Next::Operation(operation, at) if *at == progress.done
+            && is_call(operation) && world.attempts(operation)[choice] == (Attempt::Done, world.clone()));
+        let proves = |at: usize| begins(&all, at) && !is_found;
+        if unlocked || (self.lost && (progress.done..=reach).any(proves)) {
             // Every script, and every call, proves first that the lock is still this run's.
             search
                 .reached
                 .note("guard: a run without the lock is refused");
             self.running.remove(&id);
-            let refused = Err("the lock is another run's".to_owned());
-            return Some(self.ran(search, state, id, refused));
+            let (at, why) = (progress.done, "the lock is another run's".to_owned());
+            return Some(self.failed_at(search, state, id, &progress, (at, why)));
         }
         state.world = world;
         if let Next::Operation(operation, at) = next {
@@ -271,14 +335,24 @@ impl Session {
             let unasked = progress.undo && !self.stopped.contains(&id);
             let broken = broken.or_else(|| rules::undo(&before, &state.world, action, unasked));
             state.broken = state.broken.take().or(broken);
+            if !heard {
+                for operation in &all[done..step_of(&all, at).end] {
+                    state.world = state.world.outcomes(&node, operation).swap_remove(0).1;
+                }
+                result = Err("nobody heard how it ended".into());
+            }
+        }
+        if let Err(why) = result {
+            self.running.remove(&id);
+            let at = done.saturating_sub(1);
+            return Some(self.failed_at(search, state, id, &progress, (at, why)));
         }
         progress.done = done;
-        let over = result.is_err() || done == all.len();
         self.running.insert(id.clone(), progress);
-        if !over {
+        if done < all.len() {
             return Some(Some(Box::new(self)));
         }
         self.running.remove(&id);
-        Some(self.ran(search, state, id, result))
+        Some(self.ran(search, state, id, Ok(())))
     }
 }
