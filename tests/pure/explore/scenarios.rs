@@ -100,6 +100,14 @@ fn namesakes() -> World {
     world
 }
 
+/// Somebody removes a member by hand; its host keeps its data.
+fn removed_by_hand() -> World {
+    let mut world = living(3, 3);
+    let (_, member) = world.etcd.member_on("etcd-3").expect("data");
+    world.by_hand(Entry::Remove(member));
+    world
+}
+
 fn replace(name: &str) -> Goal {
     Goal::Converge {
         allow_downtime: false,
@@ -341,6 +349,115 @@ const SCENARIOS: &[Scenario] = &[
         name: "--replace of damaged data",
         world: damaged,
         goal: || replace("etcd-2"),
+        pace: Pace::Rests,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "a failed member of 3 is replaced by a new node in one edit",
+        world: || {
+            let mut world = living(4, 3);
+            world.kill("etcd-2");
+            world.cut_off("etcd-2");
+            world.name_only(&["etcd-1", "etcd-3", "etcd-4"]);
+            world
+        },
+        gone: &["etcd-2"],
+        pace: Pace::Rests,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "a node of 3 moves to a blank host",
+        world: || {
+            let mut world = living(3, 3);
+            world.rehouse("etcd-2", "10.0.0.4");
+            world
+        },
+        pace: Pace::Rests,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "a node of 3 moves, and the host that it was on is gone",
+        world: || {
+            let mut world = living(3, 3);
+            world.kill("etcd-2");
+            world.cut_off("etcd-2");
+            world.rehouse("etcd-2", "10.0.0.4");
+            world
+        },
+        gone: &["etcd-2@10.0.0.2"],
+        goal: || replace("etcd-2"),
+        pace: Pace::Rests,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "a member of 3 was removed by hand",
+        world: removed_by_hand,
+        pace: Pace::Rests,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "a member of 3 was removed by hand, and the file does not name it",
+        world: || {
+            let mut world = removed_by_hand();
+            world.name_first(2);
+            world
+        },
+        pace: Pace::Rests,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "growth from 2 to 3, and a change of settings",
+        world: || changed(edited(3, 2, 3)),
+        pace: Pace::Rests,
+        budgets: EACH_ALONE,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "growth from 1 to 3, one of whose hosts has data of another cluster",
+        world: || {
+            let mut world = edited(3, 1, 3);
+            world.put_foreign("etcd-3");
+            world
+        },
+        may_block: true,
+        pace: Pace::Rests,
+        budgets: &[("operator dies", CRASH), ("member or host dies", FAULT)],
+        ..DEFAULT
+    },
+    Scenario {
+        name: "SSH does not reach a living member of 5, and settings change",
+        world: || {
+            let mut world = changed(living(5, 5));
+            world.shut_out("etcd-5");
+            world
+        },
+        gone: &["etcd-5"],
+        may_block: true,
+        pace: Pace::RestsOneWay,
+        restarts_all: true,
+        budgets: EACH_ALONE,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "SSH does not reach a living member of 3, and settings change",
+        world: || {
+            let mut world = changed(living(3, 3));
+            world.shut_out("etcd-3");
+            world
+        },
+        gone: &["etcd-3"],
+        may_block: true,
+        pace: Pace::Rests,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "SSH does not reach a living member of 3, and its node is deleted",
+        world: || {
+            let mut world = edited(3, 3, 2);
+            world.shut_out("etcd-3");
+            world
+        },
+        gone: &["etcd-3"],
         pace: Pace::Rests,
         ..DEFAULT
     },

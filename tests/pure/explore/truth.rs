@@ -1,12 +1,14 @@
 //! Whether what a plan says is blocked is blocked for a reason that the model confirms.
 
+use std::collections::BTreeSet;
+
 use quorate::etcd::id::MemberId;
 use quorate::plan::{Blocked, Plan};
 use quorate::schedule::Outcome;
 
 use super::rules::{self, Broken};
 use super::search::Search;
-use crate::model::host::{Data, Run};
+use crate::model::host::{Data, Host, Run};
 use crate::model::membership::quorum_of;
 use crate::model::raft::Raft;
 use crate::world::World;
@@ -70,7 +72,7 @@ pub fn of_plan(search: &Search, world: &World, plan: &Plan) -> Option<Broken> {
 }
 
 /// Every reason that is known here.
-pub const REASONS: [&str; 16] = [
+pub const REASONS: [&str; 18] = [
     "another disk may be mounted",
     "no route",
     "cannot be restarted",
@@ -87,6 +89,8 @@ pub const REASONS: [&str; 16] = [
     "holds a WAL that cannot be read",
     "there is no quorum that could learn another",
     "is half-way to another address",
+    "of another cluster",
+    "the host that it was on cannot be looked at",
 ];
 
 /// The reason by its gist, and whether it is so; `None` for one that nobody has thought of.
@@ -101,7 +105,7 @@ fn is_true(world: &World, blocked: &Blocked) -> Option<(&'static str, bool)> {
         .values()
         .max_by_key(|raft| rules::well_voters(raft).len());
     let well = raft
-        .map(|raft| rules::well_voters(raft).len())
+        .map(|raft| asked(world, raft).len())
         .unwrap_or_default();
     let voters = raft
         .map(|raft| raft.tip().voters().count())
@@ -111,7 +115,7 @@ fn is_true(world: &World, blocked: &Blocked) -> Option<(&'static str, bool)> {
         let is_host = |url: &String| world.etcd.hosts.values().any(|host| host.url == *url);
         raft.tip().members.values().any(|line| !is_host(&line.url))
     });
-    let reasons: [(&'static str, bool); 16] = [
+    let reasons: [(&'static str, bool); 18] = [
         ("another disk may be mounted", stale),
         ("no route", host.is_some_and(|host| !host.is_reachable())),
         ("cannot be restarted", cannot_stop(world, raft, node)),
@@ -153,6 +157,11 @@ fn is_true(world: &World, blocked: &Blocked) -> Option<(&'static str, bool)> {
             host.is_some_and(|host| host.run != Run::Up)
                 && raft.is_some_and(|raft| lost(world, raft)),
         ),
+        ("of another cluster", is_foreign(world, node)),
+        (
+            "the host that it was on cannot be looked at",
+            is_former_away(world, node),
+        ),
     ];
     reasons
         .into_iter()
@@ -166,6 +175,38 @@ fn lost(world: &World, raft: &Raft) -> bool {
     members.any(|(id, line)| !world.is_dialable(*id, std::slice::from_ref(&line.url)))
 }
 
+/// Whether the data on a host is of another cluster than that of others.
+fn is_foreign(world: &World, node: &str) -> bool {
+    let seen = world.etcd.hosts.get(node).map(Host::seen);
+    let Some(Data::Wal { cluster, .. }) = seen else {
+        return false;
+    };
+    let named = world.desired().nodes.iter();
+    let mut others = named.filter_map(|other| world.etcd.member_on(&other.name));
+    others.any(|(other, _)| other != cluster)
+}
+
+/// Whether the host that a node had before cannot be asked, or does not show the data of its member.
+fn is_former_away(world: &World, node: &str) -> bool {
+    let of_node = |name: &str| name.split_once('@').is_some_and(|(of, _)| of == node);
+    let mut hosts = world.etcd.hosts.iter();
+    hosts.any(|(name, host)| {
+        of_node(name) && (!host.is_reachable() || world.etcd.member_on(name).is_none())
+    })
+}
+
+/// Voters that are well, and that the operator can ask.
+fn asked(world: &World, raft: &Raft) -> BTreeSet<MemberId> {
+    let rafts = world.etcd.rafts.iter();
+    let clusters = rafts.filter(|(_, other)| *other == raft);
+    let hosts = clusters.flat_map(|(cluster, _)| {
+        let of = |id: &MemberId| world.etcd.host_of(*cluster, *id);
+        let well = rules::well_voters(raft).into_iter();
+        well.filter(move |id| of(id).is_some_and(|host| world.etcd.hosts[host].is_reachable()))
+    });
+    hosts.collect()
+}
+
 /// Voters that the file still names and that are well.
 fn kept(world: &World, raft: Option<&Raft>) -> usize {
     let Some(raft) = raft else { return 0 };
@@ -175,10 +216,7 @@ fn kept(world: &World, raft: Option<&Raft>) -> usize {
         let mut urls = named.map(|node| &world.layout(&node.name).peer_url);
         urls.any(|url| tip.members.get(id).is_some_and(|line| line.url == *url))
     };
-    rules::well_voters(raft)
-        .iter()
-        .filter(|id| named(id))
-        .count()
+    asked(world, raft).iter().filter(|id| named(id)).count()
 }
 
 /// Whether the data on a host is that of a current member.
@@ -199,7 +237,7 @@ fn cannot_stop(world: &World, raft: Option<&Raft>, node: &str) -> bool {
         .flatten()
         .map(|(_, member)| member);
     let voters = raft.tip().voters().count();
-    let without = rules::well_voters(raft)
+    let without = asked(world, raft)
         .iter()
         .filter(|id| Some(**id) != member)
         .count();

@@ -23,12 +23,13 @@ use quorate::observed::host::{
     BinaryFact, FileFact, FileStat, FilesystemFact, HostFacts, Os, UnitFact,
 };
 use quorate::observed::marker::{self, MarkerState};
-use quorate::observed::{ArchiveFact, HostState, Observed};
+use quorate::observed::{ArchiveFact, HostState, Observed, former};
 use quorate::plan::fingerprint::sha256;
 use quorate::runtime::{self, Content, Layout};
 
 use crate::model::host::{Data, Host, Reach, Run};
-use crate::model::membership::Entry as LogEntry;
+use crate::model::membership::{Entry as LogEntry, Line, Membership};
+use crate::model::raft::{Blank, Peer, Raft};
 use crate::model::shared::Shared;
 use crate::model::start::{Exit, Initial};
 use crate::model::{Event, Model};
@@ -244,6 +245,53 @@ impl World {
         self.desired_mut().nodes = named;
     }
 
+    /// The file gives a node another host, at this address; what it was on goes by its former name.
+    pub fn rehouse(&mut self, name: &str, ip: &str) {
+        let ip: std::net::IpAddr = ip.parse().expect("an address");
+        let of_name = |node: &&mut Node| node.name == name;
+        let mut nodes = self.desired_mut().nodes.iter_mut();
+        let node = nodes.find(of_name).expect("a node");
+        let was = former(name, &node.ssh.host);
+        let mut old = node.clone();
+        old.name.clone_from(&was);
+        node.ip = ip;
+        node.listen = vec![ip, std::net::Ipv4Addr::LOCALHOST.into()];
+        node.ssh.host = ip.to_string();
+        let node = node.clone();
+        let inventory = &mut Arc::make_mut(&mut self.inventory).nodes;
+        inventory.retain(|node| node.name != name);
+        inventory.extend([node, old]);
+        let host = self.etcd.hosts.remove(name).expect("a host");
+        let url = self.layout(name).peer_url.clone();
+        let blank = Host::new(&url, host.release);
+        self.etcd.hosts.insert(was.clone(), host);
+        self.etcd.hosts.insert(name.into(), blank);
+        let machine = self.hosts.remove(name).expect("a host");
+        self.hosts.insert(was, machine);
+        self.hosts.insert(name.into(), Machine::default());
+    }
+
+    /// The data of another cluster lies on a host, and no process uses it.
+    pub fn put_foreign(&mut self, name: &str) {
+        let (cluster, member) = (ClusterId(0xf0e1), MemberId(0xf0e2));
+        let mut membership = Membership::default();
+        let line = Line {
+            url: "http://10.0.9.9:2380".into(),
+            name: "other".into(),
+            published: true,
+            learner: false,
+        };
+        membership.members.insert(member, line);
+        let mut raft = Raft::new(membership);
+        let mut peer = Peer::new(self.etcd.hosts[name].release, Blank::New);
+        peer.blank = None;
+        raft.peers.insert(member, peer);
+        self.etcd.rafts.insert(cluster, raft);
+        self.etcd.host(name).data = Data::Wal { cluster, member };
+        let places = Places::wanted(self.layout(name));
+        self.hosts.get_mut(name).expect("a host").places = Some(places);
+    }
+
     /// Somebody changes the membership by hand.
     pub fn by_hand(&mut self, entry: LogEntry) {
         let mut rafts = self.etcd.rafts.values_mut();
@@ -294,6 +342,11 @@ impl World {
     pub fn cut_off(&mut self, name: &str) {
         self.etcd.reach(name, Reach::Isolated);
         self.settle();
+    }
+
+    /// SSH does not reach a host any more, whose member the others reach.
+    pub fn shut_out(&mut self, name: &str) {
+        self.etcd.reach(name, Reach::Unreachable);
     }
 
     /// The data on a host becomes that of another cluster.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::release::Release;
+use quorate::observed::marker::SshAddress;
 
 impl World {
     /// What etcd says.
@@ -25,36 +26,42 @@ impl World {
             let archives = &mut observed.operator.archives;
             archives.insert("amd64".into(), Ok(archive()));
         }
-        for name in self.known() {
-            let name = name.as_str();
-            let state = if !self.etcd.hosts[name].is_reachable() {
-                HostState::Unknown(quorate::observed::HostUnknown::Unreachable(
-                    "no route".into(),
-                ))
-            } else {
-                HostState::Known(Box::new(self.facts(name)))
-            };
-            observed.hosts.insert(name.to_owned(), state);
+        for node in &self.desired.nodes {
+            let state = self.state(&node.name);
+            observed.hosts.insert(node.name.clone(), state);
         }
+        let strangers = self.strangers(&observed);
+        observed.take_in(&self.desired, strangers);
         observed
     }
 
-    /// The nodes of the file, and those that markers name.
-    fn known(&self) -> BTreeSet<String> {
-        let mut known: BTreeSet<String> = BTreeSet::new();
-        let names = self.desired.nodes.iter().map(|node| node.name.clone());
-        let mut open: Vec<String> = names.collect();
-        while let Some(name) = open.pop() {
-            let text = self.hosts[&name].files.get(marker::PATH);
-            if known.insert(name.clone())
-                && self.etcd.hosts[&name].is_reachable()
-                && let Some(text) = text.and_then(|entry| entry.text.as_ref())
-                && let MarkerState::Present(marker) = text.marker()
-            {
-                open.extend(marker.addresses.keys().cloned());
-            }
+    fn state(&self, name: &str) -> HostState {
+        if self.etcd.hosts.get(name).is_some_and(Host::is_reachable) {
+            return HostState::Known(Box::new(self.facts(name)));
         }
-        known
+        let why = "no route".into();
+        HostState::Unknown(quorate::observed::HostUnknown::Unreachable(why))
+    }
+
+    /// The hosts that markers name and the file does not: of nodes that it has no more, or has elsewhere now.
+    fn strangers(&self, observed: &Observed) -> BTreeMap<String, HostState> {
+        let nodes = || self.desired.nodes.iter();
+        let of_marker = |(name, address): (&String, &SshAddress)| {
+            if nodes().any(|node| node.ssh.host == address.host) {
+                return None;
+            }
+            let is_named = nodes().any(|node| node.name == *name);
+            Some(match is_named {
+                true => former(name, &address.host),
+                false => name.clone(),
+            })
+        };
+        let markers = observed.known().filter_map(|(_, facts)| facts.marker.get());
+        let names: BTreeSet<String> = markers
+            .flat_map(|marker| marker.addresses.iter().filter_map(of_marker))
+            .collect();
+        let state = |name: String| (name.clone(), self.state(&name));
+        names.into_iter().map(state).collect()
     }
 
     fn facts(&self, name: &str) -> HostFacts {
@@ -159,7 +166,7 @@ impl World {
                 free: 1 << 40,
                 ..FilesystemFact::default()
             },
-            boot: String::new(),
+            boot: name.into(),
             clock_offset_ms: 0,
             listeners: vec![],
             etcd: self.etcd(name),

@@ -10,9 +10,14 @@ impl Search {
         };
         let is_there = |name: &String| {
             let (cluster, raft) = self.world.etcd.rafts.iter().next()?;
-            let url = &self.world.layout(name).peer_url;
+            // A node that moves has its member on its former host.
+            let of_node = |host: &str| host.split('@').next() == Some(name);
+            let hosts = self.world.etcd.hosts.iter();
+            let hosts = hosts.filter(|(host, _)| of_node(host));
+            let urls: Vec<&String> = hosts.map(|(_, host)| &host.url).collect();
             let tip = raft.tip();
-            let (id, _) = tip.members.iter().find(|(_, line)| line.url == *url)?;
+            let mut members = tip.members.iter();
+            let (id, _) = members.find(|(_, line)| urls.contains(&&line.url))?;
             let now = world.etcd.rafts.get(cluster)?.tip();
             now.members.get(id).map(drop)
         };
