@@ -82,7 +82,10 @@ pub(super) fn converge(
         return false;
     }
     let mut generation = cluster.known.generation.clone();
-    generation.phase = Phase::Complete;
+    // As long as nobody could say whether it has its vote, its marker does not.
+    let untold = cluster.view.members.is_empty();
+    let marker = host.marker().filter(|_| untold);
+    generation.phase = marker.map_or(Phase::Complete, |marker| marker.generation.phase);
     let mut settled = markers::settled(
         inputs,
         host,

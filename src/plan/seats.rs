@@ -162,6 +162,15 @@ impl Seating<'_> {
 
     fn with_data(&self, draft: &mut Draft, member: MemberId) -> Seat {
         let Some(listed) = self.view.member(member) else {
+            // It is started and compared like any other, for the quorum may hang on it.
+            let marker = self.host.marker();
+            if marker.is_some_and(|marker| marker.generation.phase < Phase::Complete) {
+                draft.block(
+                    Some(&self.host.node.name),
+                    "it was joining when a run was cut off, and no member could say who is one: it may lack its vote",
+                    "make a majority of the members reachable and healthy, and plan again",
+                );
+            }
             return Seat::Member(member);
         };
         if let Some(seat) = self.copied(draft, listed) {

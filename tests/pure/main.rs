@@ -22,4 +22,5 @@ mod seats;
 mod strangers;
 mod told;
 mod undo;
+mod votes;
 mod world;
