@@ -84,7 +84,8 @@ impl Budget {
         self.faults + self.mounts + self.locks > 0
     }
 
-    fn all(&self) -> u8 {
+    /// How much goes wrong.
+    pub fn all(&self) -> u8 {
         self.crashes + self.faults + self.delays + self.failures + self.mounts + self.locks
     }
 }
@@ -289,7 +290,10 @@ impl Model for Search {
             Step::Rest(way) => {
                 next.world.etcd = next.world.etcd.quiescent().swap_remove(way);
             }
-            Step::Revive(host) => next.world.start_unit(&host),
+            Step::Revive(host) => {
+                next.world.start_unit(&host);
+                next.come_back(&state.world);
+            }
             Step::Write(entry) => {
                 for raft in next.world.etcd.rafts.values_mut() {
                     if raft.is_quorate() {
@@ -316,7 +320,10 @@ impl Model for Search {
                 next.world.etcd.host(&host).mounted = false;
                 next.world.power_on(&host);
             }
-            Step::PowerOn(host) => next.world.power_on(&host),
+            Step::PowerOn(host) => {
+                next.world.power_on(&host);
+                next.come_back(&state.world);
+            }
         }
         next.publish(self.pace);
         next.link(&state.world);

@@ -94,6 +94,20 @@ impl State {
         }
     }
 
+    /// Something comes back that we have not started: where there was no quorum, a step was found to take none.
+    pub(super) fn come_back(&mut self, before: &World) {
+        let has_quorum = |world: &World| world.etcd.rafts.values().any(|raft| raft.has_quorum());
+        if has_quorum(before) || !has_quorum(&self.world) {
+            return;
+        }
+        if let Phase::Running(session) = &mut self.phase {
+            session.stale = true;
+        }
+        if let Some(ghost) = &mut self.ghost {
+            ghost.stale = true;
+        }
+    }
+
     /// Tells runs of links that were not there before.
     pub(super) fn link(&mut self, before: &World) {
         if self.world.etcd.fresh().is_subset(&before.etcd.fresh()) {
