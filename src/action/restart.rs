@@ -177,6 +177,8 @@ impl Kind for Restart {
             }
             operations.extend(self.moves.iter().cloned().map(Operation::Relocate));
         }
+        // Crashes of before are none of what starts now.
+        operations.push(unit(UnitVerb::ResetFailed));
         operations.push(unit(UnitVerb::Restart));
         operations.extend(self.update(true));
         // Status alone does not tell: a member that nobody can dial looks healthy over the links that it opens itself.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use super::fleet::Fleet;
 use super::link::{ClientUrl, Link};
@@ -23,21 +24,30 @@ type Slot = OwnedMutexGuard<Option<EtcdClient>>;
 impl Fleet {
     /// What the member of a host says.
     pub(super) async fn ask(&self, link: &Link, host: &Host) -> EtcdState {
-        let slot = link.etcd.clone().lock_owned().await;
-        self.ask_over(link, host, slot).await
+        let until = Instant::now() + ASK;
+        match timeout_at(until, link.etcd.clone().lock_owned()).await {
+            Ok(slot) => self.ask_over(link, host, slot, until).await,
+            Err(_) => silent_for_long(),
+        }
     }
 
     /// The same over the connection that the member has, which nobody else uses meanwhile.
-    async fn ask_over(&self, link: &Link, host: &Host, mut slot: Slot) -> EtcdState {
+    async fn ask_over(
+        &self,
+        link: &Link,
+        host: &Host,
+        mut slot: Slot,
+        until: Instant,
+    ) -> EtcdState {
         if link.client().is_none() {
             return EtcdState::Unknown("no member runs there whose client URL is known".into());
         }
-        match tokio::time::timeout(ASK, self.ask_in_time(link, host, &mut slot)).await {
+        match timeout_at(until, self.ask_in_time(link, host, &mut slot)).await {
             Ok(state) => state,
             Err(_) => {
                 *slot = None;
                 link.try_another();
-                EtcdState::Unknown(format!("it does not answer within {} s", ASK.as_secs()))
+                silent_for_long()
             }
         }
     }
@@ -115,11 +125,13 @@ impl Fleet {
             let fleet = self.clone();
             looks.spawn(async move { (link.node.name.clone(), fleet.look_at(&link).await) });
         }
-        let until = tokio::time::Instant::now() + LOOK;
+        let until = Instant::now() + LOOK;
         let mut states = Vec::new();
-        while let Ok(Some(look)) = tokio::time::timeout_at(until, looks.join_next()).await {
+        while let Ok(Some(look)) = timeout_at(until, looks.join_next()).await {
             states.extend(look);
         }
+        // Of several that know as much the first is believed: the same one in every look.
+        states.sort_by(|(one, _), (other, _)| one.cmp(other));
         states
     }
 
@@ -133,7 +145,11 @@ impl Fleet {
             return self.ask(link, &host).await;
         };
         let (fleet, link) = (self.clone(), link.clone());
-        let asked = tokio::spawn(async move { fleet.ask_over(&link, &host, slot).await });
+        let asked = tokio::spawn(async move {
+            fleet
+                .ask_over(&link, &host, slot, Instant::now() + ASK)
+                .await
+        });
         asked.await.unwrap_or(EtcdState::Silent)
     }
 
@@ -142,6 +158,10 @@ impl Fleet {
         let link = self.links.lock().await.get(name).cloned()?;
         link.etcd.lock().await.clone()
     }
+}
+
+fn silent_for_long() -> EtcdState {
+    EtcdState::Unknown(format!("it does not answer within {} s", ASK.as_secs()))
 }
 
 fn state_of(kind: &EtcdErrorKind, text: String) -> EtcdState {

@@ -86,7 +86,7 @@ impl Link {
             return false;
         };
         let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
-        if clients.iter().any(|client| client.url == running.url) {
+        if clients.contains(&running) {
             return false;
         }
         clients.insert(0, running);

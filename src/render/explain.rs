@@ -125,7 +125,7 @@ fn reason(first: &Action, then: &Action) -> &'static str {
             "members that are down come back before one is stopped (Q1)"
         }
         (Restart(_) | Tell(_), Restart(_)) => {
-            "that member is half-way to another address, and is mended before any other is stopped"
+            "that member is down, unhealthy or half-way to another address, and is mended before any other is stopped"
         }
         (_, Restart(_)) if !same => {
             "all that restarts is staged first, so that the leader can go last (Q5); and members come and go before \
@@ -135,7 +135,7 @@ fn reason(first: &Action, then: &Action) -> &'static str {
             Start(_) | Restart(_) | Tell(_),
             Snapshot(_) | Add(_) | Join(_) | Promote(_) | Remove(_),
         ) => {
-            "the membership changes when members that are down, or half-way to another address, are back (Q2)"
+            "the membership changes when members that are down, unhealthy or half-way to another address are back (Q2)"
         }
         (Promote(_) | Remove(_), Record(_)) if !same => {
             "other hosts forget that one only when its member is out"

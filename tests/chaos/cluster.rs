@@ -35,6 +35,8 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// Hosts of the lab that are no node, those first that have been none for longest.
     pub spare: Vec<usize>,
+    /// How many times those of them have moved that were a node: they stay where they are.
+    pub moved: BTreeMap<usize, u8>,
     /// The number of the next new node's name.
     pub next: usize,
 }
@@ -83,6 +85,7 @@ impl Cluster {
             settings: BTreeMap::new(),
             nodes: (0..nodes).map(|host| Node::new(host + 1, host)).collect(),
             spare: (nodes..hosts).collect(),
+            moved: BTreeMap::new(),
             next: nodes + 1,
         }
     }
@@ -103,7 +106,9 @@ impl Cluster {
     /// A new node on a spare host.
     pub fn join(&mut self, host: usize) -> &Node {
         self.spare.retain(|spare| *spare != host);
-        self.nodes.push(Node::new(self.next, host));
+        let mut node = Node::new(self.next, host);
+        node.moves = self.moved.remove(&host).unwrap_or_default();
+        self.nodes.push(node);
         self.next += 1;
         &self.nodes[self.nodes.len() - 1]
     }
@@ -113,6 +118,7 @@ impl Cluster {
         if let Some(at) = self.nodes.iter().position(|node| node.name == name) {
             let node = self.nodes.remove(at);
             self.spare.push(node.host);
+            self.moved.insert(node.host, node.moves);
         }
     }
 

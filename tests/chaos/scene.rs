@@ -67,8 +67,13 @@ impl Scene {
             census: Census::default(),
         };
         // An earlier edit may have left hosts at other addresses than they boot with.
-        for node in scene.cluster.nodes.iter().filter(|node| node.moves > 0) {
-            scene.beside(&Beside::Renumber(node.host, node.moves))?;
+        let named = scene.cluster.nodes.iter();
+        let named = named.map(|node| (node.host, node.moves));
+        let left = scene.cluster.moved.iter();
+        for (host, moves) in named.chain(left.map(|(host, moves)| (*host, *moves))) {
+            if moves > 0 {
+                scene.beside(&Beside::Renumber(host, moves))?;
+            }
         }
         Ok(scene)
     }

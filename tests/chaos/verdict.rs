@@ -134,7 +134,7 @@ fn host(host: &Host, node: &Node, cluster: &Cluster) -> Vec<String> {
         ask("tr '\\0' '\\n' </proc/$(systemctl show etcd -p MainPID --value)/environ");
     let left = ask(
         "find /usr/local/bin /etc/etcd /etc/quorate /etc/systemd/system /var/lib /var/cache /run/systemd/system /srv \
-         -xdev -name '*quorate-*' ! -name '*.service' ! -name 'member.quorate-*' ! -name 'wal.quorate-*' 2>/dev/null || :",
+         -xdev -name '*quorate-*' ! -name '*.service' ! -name 'member.quorate-[!m]*' ! -name 'wal.quorate-[!m]*' 2>/dev/null || :",
     );
     if unit != "active\nenabled\n" {
         wrong.push(format!(
@@ -157,6 +157,9 @@ fn host(host: &Host, node: &Node, cluster: &Cluster) -> Vec<String> {
             wrong.push(format!("{}: runs without {line}", node.name));
         }
     }
+    if node.wal_dir.is_none() && environment.contains("ETCD_WAL_DIR=") {
+        wrong.push(format!("{}: runs with a directory for the WAL", node.name));
+    }
     if !left.is_empty() {
         wrong.push(format!("{}: left lying about: {left}", node.name));
     }
@@ -165,8 +168,10 @@ fn host(host: &Host, node: &Node, cluster: &Cluster) -> Vec<String> {
 
 /// What is wrong on a host whose node has left: everything but data that was moved aside is gone.
 pub fn left_on(host: &Host) -> Option<String> {
-    let script = "ls -d /etc/quorate /etc/etcd /usr/local/bin/*etcd* /etc/systemd/system/etcd.service* \
+    let script = "ls -d /etc/quorate /etc/etcd /usr/local/bin/etcd* /etc/systemd/system/etcd.service* \
                   /run/systemd/system/etcd.service* /var/lib/etcd/member /srv/etcd/member /srv/wal/wal 2>/dev/null
+        find /usr/local/bin /etc/systemd/system /var/lib /var/cache /srv -xdev -name '*quorate-*' \
+            ! -name '*.service' ! -name 'member.quorate-[!m]*' ! -name 'wal.quorate-[!m]*' 2>/dev/null
         pgrep -x etcd; :";
     match host.run(script) {
         Ok(left) if left.is_empty() => None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::harness::{Scene, blocked, ids};
+use super::harness::{Scene, blocked, eventually, ids};
 use super::writing::while_writing;
 
 /// Names of the members, all of them voters.
@@ -264,13 +264,17 @@ fn stale_and_corrupt_data_make_way_and_strangers_stay() {
     scene.is_converged();
 
     // One that begins well and is damaged further on: whose data it is can be read, and etcd cannot start on it.
-    scene
-        .host(2)
-        .run(
-            "systemctl stop etcd; cd /var/lib/etcd/member/wal; \
-             for file in *.wal; do dd if=/dev/urandom of=$file bs=1 seek=1500 count=64 conv=notrunc status=none; done",
-        )
-        .unwrap();
+    scene.etcdctl(scene.hosts(), &["put", "/mark", "whatever-is-written"]);
+    let damage = "cd /var/lib/etcd/member/wal; grep -q whatever-is-written *.wal; systemctl stop etcd; \
+                  at=$(grep -abo whatever-is-written 0*.wal | tail -n 1); file=$(ls 0*.wal | tail -n 1); at=${at#*.wal:}; \
+                  printf X | dd of=$file bs=1 seek=${at%%:*} conv=notrunc status=none";
+    eventually("it is in the log of etcd-2", || {
+        let found = scene
+            .host(2)
+            .exec("grep -q whatever-is-written /var/lib/etcd/member/wal/*.wal");
+        found.unwrap().success()
+    });
+    scene.host(2).run(damage).unwrap();
     let run = scene.run(&["apply", "--auto-approve"]).exits(1);
     run.says("etcd-2").says("crc");
     while_writing(&scene, "/damaged/", || {

@@ -225,11 +225,26 @@ fn what_needs_no_restart_gets_none() {
     scene.tables.push_str(
         "[[tls.client_cert]]\nname = \"another\"\n\n[tls.leaf]\nrenew_before = \"31d\"\n",
     );
+    scene.plan_is(&["etcd-1.configure", "etcd-2.configure", "etcd-3.configure"]);
     while_writing(&scene, "/no-restart/", || {
         scene.apply();
     });
     assert_eq!(scene.processes(), before, "nobody was to be restarted");
     scene.is_converged();
+    assert!(scene.path("pki/clients/another.crt").exists());
+    for host in scene.hosts() {
+        let served = format!(
+            "openssl s_client -connect {}:2379 -cert pki/clients/another.crt -key pki/clients/another.key </dev/null 2>/dev/null \
+             | openssl x509 -noout -ext subjectAltName",
+            host.ip
+        );
+        let served = scene.command_of("sh", &["-c", &served]).output().unwrap();
+        let names = String::from_utf8_lossy(&served.stdout);
+        assert!(
+            names.contains(&format!("{}.lab.test", host.name)),
+            "{served:?}"
+        );
+    }
 }
 
 /// A member that nobody can dial looks healthy over the links that it opens itself: with a second one of that kind the
