@@ -15,6 +15,8 @@ use crate::remote::{EtcdClient, EtcdEndpoint, EtcdErrorKind, Host, TunnelError};
 
 /// Time for a member to answer all that it is asked.
 const ASK: Duration = Duration::from_secs(8);
+/// The least of it that is worth a question.
+const LEAST: Duration = Duration::from_secs(1);
 /// Time for a look at all members: one that hangs must not hide the others.
 const LOOK: Duration = Duration::from_millis(1500);
 
@@ -26,8 +28,11 @@ impl Fleet {
     pub(super) async fn ask(&self, link: &Link, host: &Host) -> EtcdState {
         let until = Instant::now() + ASK;
         match timeout_at(until, link.etcd.clone().lock_owned()).await {
-            Ok(slot) => self.ask_over(link, host, slot, until).await,
-            Err(_) => silent_for_long(),
+            // In less than that nothing would be found out but that it was too short.
+            Ok(slot) if until > Instant::now() + LEAST => {
+                self.ask_over(link, host, slot, until).await
+            }
+            _ => silent_for_long(),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::etcd::id::MemberId;
 use crate::observed::Observed;
 use crate::observed::etcd::{ClusterView, EtcdState, Member};
 use crate::observed::host::DataDir;
-use crate::observed::marker::{MarkerState, Phase};
+use crate::observed::marker::{Generation, MarkerState, Phase};
 use crate::sabotage::{self, Bug};
 
 /// Restarts by systemd after which a learner that does not answer will not come.
@@ -163,11 +163,14 @@ impl Seating<'_> {
     fn with_data(&self, draft: &mut Draft, member: MemberId) -> Seat {
         let Some(listed) = self.view.member(member) else {
             // It is started and compared like any other, for the quorum may hang on it.
-            let marker = self.host.marker();
-            if marker.is_some_and(|marker| marker.generation.phase < Phase::Complete) {
+            let name = &self.host.node.name;
+            let is_founder = |generation: &Generation| generation.member_id(name) == Some(member);
+            let marker = self.host.marker().map(|marker| &marker.generation);
+            if marker.is_some_and(|of| of.phase < Phase::Complete && !is_founder(of)) {
                 draft.block(
-                    Some(&self.host.node.name),
-                    "it was joining when a run was cut off, and no member could say who is one: it may lack its vote",
+                    Some(name),
+                    "a run that replaced it, or let it join, was cut off, and no member could say who is one: it may lack \
+                     its vote",
                     "make a majority of the members reachable and healthy, and plan again",
                 );
             }

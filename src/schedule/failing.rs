@@ -1,10 +1,9 @@
 //! What becomes of an action that failed: it is taken back if that costs nobody the quorum.
 
-use super::{Command, LOOK_AGAIN_MS, Outcome, SPARE_DEADLINE_MS, Scheduler, State, What};
-use crate::action::{ActionId, Precondition};
+use super::{Command, LOOK_AGAIN_MS, Outcome, SPARE_DEADLINE_MS, Scheduler, Spare, State, What};
+use crate::action::ActionId;
 use crate::observed::etcd::ClusterView;
 use crate::sabotage::{self, Bug};
-use crate::safety;
 
 impl Scheduler {
     /// Takes back what has stopped its member, unless that would stop one which the cluster cannot spare now.
@@ -15,12 +14,9 @@ impl Scheduler {
         view: &ClusterView,
         commands: &mut Vec<Command>,
     ) {
-        if let Precondition::MayStop {
-            member,
-            allow_downtime,
-        } = self.actions[id].kind.as_kind().precondition()
-            && view.statuses.contains_key(&member)
-            && let Err(refusal) = safety::may_stop(view, member, &[], allow_downtime)
+        if let Some(spare) = Spare::of(&self.actions[id])
+            && view.statuses.contains_key(&spare.member())
+            && let Err(refusal) = spare.ask(view)
         {
             self.end(
                 id,
@@ -53,15 +49,9 @@ impl Scheduler {
 
     /// Whether the member of an action does not answer, or the cluster cannot spare it.
     pub(super) fn is_doubtful(&self, id: &ActionId, view: &ClusterView) -> bool {
-        let Precondition::MayStop {
-            member,
-            allow_downtime,
-        } = self.actions[id].kind.as_kind().precondition()
-        else {
-            return false;
-        };
-        !view.statuses.contains_key(&member)
-            || safety::may_stop(view, member, &[], allow_downtime).is_err()
+        Spare::of(&self.actions[id]).is_some_and(|spare| {
+            !view.statuses.contains_key(&spare.member()) || spare.ask(view).is_err()
+        })
     }
 
     /// Whether there is something to take back, and nobody else who may be at work.

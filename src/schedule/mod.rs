@@ -373,11 +373,8 @@ impl Scheduler {
                     commands.push(Command::Look(id.clone(), 0));
                 }
             }
-            // What takes it back would stop the member again.
-            (State::Running, Err(why))
-                if matches!(kind.precondition(), Precondition::MayStop { .. })
-                    && self.can_undo(id) =>
-            {
+            // What takes it back would stop the member again; one that was down may be what the quorum hangs on by now.
+            (State::Running, Err(why)) if Spare::of(action).is_some() && self.can_undo(id) => {
                 let (since, what) = (now, What::Operations);
                 let failing = State::Failing { why, since, what };
                 self.state.insert(id.clone(), failing);

@@ -17,7 +17,7 @@ pub struct Spare {
 }
 
 impl Spare {
-    /// Of an action that has not stopped its member; `None` where it never does. What takes an action back asks nobody.
+    /// Of an action that stops its member; `None` where it never does. What takes it back stops the member as well.
     pub fn of(action: &Action) -> Option<Self> {
         match (&action.kind, action.kind.as_kind().precondition()) {
             (
@@ -43,6 +43,11 @@ impl Spare {
     /// The same, when some of its operations are done.
     pub fn after(action: &Action, done: &[Operation]) -> Option<Self> {
         Self::of(action).filter(|_| !done.iter().any(Operation::stops))
+    }
+
+    /// Whom it is about.
+    pub fn member(&self) -> MemberId {
+        self.member
     }
 
     /// Whether an operation is preceded by the question: one that stops the member, or has the others look for it

@@ -154,6 +154,41 @@ fn operations_that_fail_are_taken_back_if_the_cluster_can_spare_the_member() {
     assert!(why.contains("left as it is"), "{why}");
 }
 
+/// One that was down takes nothing away when it is worked on, and may be what the quorum hangs on when it has come up.
+#[test]
+fn a_member_that_was_down_and_has_come_up_is_not_stopped_to_take_it_back() {
+    let (mut world, _) = changed(|desired| {
+        for node in &mut desired.nodes {
+            node.data_dir = "/srv/etcd".into();
+        }
+    });
+    for name in ["etcd-2", "etcd-3"] {
+        world.kill(name);
+    }
+    let plan = plan_for(&world, CONVERGE, "n1");
+    let mut session = Session::new(&world, &plan);
+    let ActionKind::Restart(restart) = &session.restarting.kind else {
+        panic!("{:?}", session.restarting)
+    };
+    assert!(restart.is_down, "{restart:?}");
+    let here = session.restarting.node.clone().expect("a node");
+    for operation in World::operations(&session.restarting) {
+        world.perform(&here, &operation).expect("it works");
+    }
+    let look = [Command::Look(session.id(), 0)];
+    assert_eq!(session.ran(Err("nobody heard of its end".into())), look);
+    let again = [Command::Look(session.id(), 100)];
+    assert_eq!(session.looked(&world), again);
+    session.at += 10_000;
+    let commands = session.looked(&world);
+    let undoes = |command: &Command| matches!(command, Command::Undo(_));
+    assert!(!commands.iter().any(undoes), "{commands:?}");
+    let Outcome::Failed(why) = session.outcome() else {
+        panic!("{:?}", session.outcome())
+    };
+    assert!(why.contains("left as it is"), "{why}");
+}
+
 /// An undo stops the member: one look that misses it is not enough to say that it is down.
 #[test]
 fn a_gate_that_fails_is_looked_at_again_before_anything_is_taken_back() {

@@ -26,7 +26,7 @@ fn nobody_can_say_whether_a_learner_got_its_vote() {
         HostState::Known(facts) => facts.marker.get().map(|marker| marker.generation.phase),
         HostState::Unknown(_) => None,
     };
-    let cut = (0..).find_map(|operations| {
+    let cut = (0..1_000).find_map(|operations| {
         let mut cut = world.clone();
         run(&mut cut, &plan, &mut |_| 0, operations);
         let is_cut = is_learner(&cut) && phase(&cut) == Some(Phase::Started);
