@@ -18,7 +18,7 @@ use quorate_writers::Census;
 use serde_json::Value;
 
 /// After this a run of the program is killed, and the test fails.
-const RUN_LIMIT: Duration = Duration::from_secs(90);
+const RUN_LIMIT: Duration = Duration::from_secs(120);
 /// What is polled for comes before this, or never.
 const PATIENCE: Duration = Duration::from_secs(30);
 
