@@ -61,6 +61,7 @@ impl Lab {
             });
         }
         machine::make_room();
+        machine::mend_devices();
         let lower = rootfs::ready()?;
         let record = claim(name, &options)?;
         // From here on dropping it cleans up, also when the boot fails.
@@ -244,7 +245,7 @@ impl Lab {
     /// Removes the lab now; dropping it does the same, but cannot return what went wrong.
     pub fn down(mut self) -> Result<()> {
         self.owned = false;
-        sweep::destroy(&self.name)
+        sweep::destroy_own(&self.name)
     }
 }
 
@@ -253,7 +254,7 @@ impl Drop for Lab {
         if !self.owned {
             return;
         }
-        if let Err(error) = sweep::destroy(&self.name) {
+        if let Err(error) = sweep::destroy_own(&self.name) {
             eprintln!("lab {}: clean-up is incomplete: {error}", self.name);
         }
     }

@@ -1,6 +1,7 @@
 //! What the machine must be.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::error::{Error, Result};
 use crate::sys;
@@ -66,6 +67,21 @@ pub fn make_room() {
     let limit = limit.ok().and_then(|text| text.trim().parse::<u64>().ok());
     if limit.is_some_and(|limit| limit < 1024) {
         let _ = fs::write(INSTANCES, "1024");
+    }
+}
+
+/// systemd-nspawn gives its hosts the devices of the machine with the modes that they have there. A `/dev/null` that
+/// only root can write to, as a program run as root may leave it, is one that no other user of a host can write to.
+pub fn mend_devices() {
+    for device in ["null", "zero", "full", "random", "urandom", "tty"] {
+        let path = format!("/dev/{device}");
+        let Ok(mode) = fs::metadata(&path).map(|metadata| metadata.permissions().mode() & 0o7777)
+        else {
+            continue;
+        };
+        if mode != 0o666 && fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).is_ok() {
+            eprintln!("lab: {path} had mode {mode:04o}, which hosts take over; it is 0666 again");
+        }
     }
 }
 

@@ -116,9 +116,23 @@ fn entries(dir: &Path) -> impl Iterator<Item = String> {
         .filter_map(|entry| entry.file_name().into_string().ok())
 }
 
-/// Removes every trace of a lab. The directory with the record goes last, so that a destruction
-/// that failed is found and finished later.
-pub(crate) fn destroy(name: &str) -> Result<()> {
+/// Removes every trace of a lab, for the holder of the lock. The directory with the record goes last, so that a
+/// destruction that failed is found and finished later.
+fn destroy(name: &str) -> Result<()> {
+    take_down(name)?;
+    sys::remove_tree(&lab_dir(name))
+}
+
+/// The same for the owner, who takes the lock only at the end: a sweep never meets a directory whose record has gone
+/// before the rest.
+pub(crate) fn destroy_own(name: &str) -> Result<()> {
+    take_down(name)?;
+    let _lock = lock()?;
+    sys::remove_tree(&lab_dir(name))
+}
+
+/// Everything but the directory.
+fn take_down(name: &str) -> Result<()> {
     let cgroup = Cgroup::of_lab(name)?;
     cgroup.kill()?;
     let dir = lab_dir(name);
@@ -131,8 +145,7 @@ pub(crate) fn destroy(name: &str) -> Result<()> {
         net::remove(&namespace)?;
     }
     unmount_below(&dir)?;
-    cgroup.remove()?;
-    sys::remove_tree(&dir)
+    cgroup.remove()
 }
 
 fn unmount_below(dir: &Path) -> Result<()> {
