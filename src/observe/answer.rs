@@ -220,6 +220,11 @@ impl Reader {
         if !self.systemd {
             return unsupported("systemd is not its init; Quorate needs Linux with systemd".into());
         }
+        if self.uid != Some(0) {
+            return Err(HostUnknown::Privilege(
+                "the user that logs in is not root: set ssh.sudo = true, or log in as root".into(),
+            ));
+        }
         let missing: Vec<&str> = NEEDED
             .into_iter()
             .filter(|tool| !self.tools.contains(*tool))
@@ -228,11 +233,6 @@ impl Reader {
             return unsupported(format!(
                 "it lacks {}: install coreutils and util-linux",
                 missing.join(", ")
-            ));
-        }
-        if self.uid != Some(0) {
-            return Err(HostUnknown::Privilege(
-                "the user that logs in is not root: set ssh.sudo = true, or log in as root".into(),
             ));
         }
         if self.unit.load.is_empty() {

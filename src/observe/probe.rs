@@ -330,6 +330,6 @@ printf 'arch\t%s\n' "$(uname -s) $(uname -m)"
 if [ -d /run/systemd/system ]; then printf 'systemd\t1\n'; fi
 (. /etc/os-release 2>/dev/null && printf 'os\t%s\t%s\t%s\n' "${ID:-}" "${VERSION_ID:-}" "${ID_LIKE:-}")
 for tool in base64 sha256sum stat flock findmnt systemctl timeout mktemp tar gzip apt-get dnf yum; do
-  if command -v "$tool" >/dev/null 2>&1; then printf 'tool\t%s\n' "$tool"; fi
+  if [ -n "$(command -v "$tool")" ]; then printf 'tool\t%s\n' "$tool"; fi
 done
 "##;

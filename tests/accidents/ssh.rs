@@ -249,10 +249,17 @@ fn users_ports_and_jumps_differ_by_node() {
         lab.identity().display(),
         ann.path("known").display()
     );
-    // Without sudo a user is not enough.
+    // Without sudo a user is not enough, and that is said of one who cannot write to /dev/null as well.
     file.nodes[0].2 = "user = \"ops\"\nport = 2222\n".into();
     ann.edit(&file);
-    let _ = ann.run(&["plan"]).exits(3).says("etcd-1").says("root");
+    for mode in ["600", "666"] {
+        first.run(&format!("chmod {mode} /dev/null")).unwrap();
+        let _ = ann
+            .run(&["plan"])
+            .exits(3)
+            .says("etcd-1")
+            .says("is not root");
+    }
     file.nodes[0].2.push_str("sudo = true\n");
     let third_way = "user = \"ops\"\nsudo = true\nsudo_password = { env = \"OPS_PASSWORD\" }\n";
     file.nodes[2].2 = third_way.into();
