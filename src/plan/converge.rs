@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::host::Host;
 use super::member::{self, Cluster, First};
-use super::membership::{Seat, roster};
+use super::membership::{Roster, Seat, roster};
 use super::restarts::{Restarts, no_restarts};
+use super::steps::Changes;
 use super::{Draft, Goal, Inputs, join, leave, markers, moves, steps};
 use crate::action::{ActionId, ActionKind, Change};
 use crate::etcd::id::{ClusterId, MemberId};
@@ -206,6 +207,7 @@ fn attempt(
     let back: Vec<MemberId> = first.back().collect();
     let readable = readable(view, &back, &mended);
     let (changes, finished) = steps::plan(draft, &hosts, view, &roster, joinings, &back, mended);
+    after_their_votes(draft, &hosts, &roster, &changes);
     leaving.clean(inputs, draft, view, &changes.removals, readable.as_ref());
     if roster.unfinished || !finished {
         no_restarts(draft, &first, &changes);
@@ -217,6 +219,42 @@ fn attempt(
     let settled = leaving.settled(draft, view, stay.count(), &roster.seats, &changes.removals);
     keep_until_clean(draft);
     settled
+}
+
+/// A learner is recorded as one that is complete once it has its vote, and not in a plan that does not give it one.
+fn after_their_votes(
+    draft: &mut Draft,
+    hosts: &BTreeMap<&str, Host<'_>>,
+    roster: &Roster,
+    changes: &Changes,
+) {
+    let is_learner = |seat: &Seat| matches!(seat, Seat::Learner { has_data: true, .. });
+    let learners = roster.seats.iter().filter(|(_, seat)| is_learner(seat));
+    for (node, _) in learners {
+        let (promote, id) = (
+            ActionId::of_node(node, "promote"),
+            ActionId::of_node(node, "record"),
+        );
+        let Some(at) = draft.actions.iter().position(|action| action.id == id) else {
+            continue;
+        };
+        let action = &mut draft.actions[at];
+        let marker = hosts.get(node.as_str()).and_then(Host::marker);
+        match (&mut action.kind, marker) {
+            _ if changes.steps.contains(&promote) => {
+                action.needs.insert(promote);
+            }
+            (ActionKind::Record(record), Some(marker)) => {
+                record.marker.generation.phase = marker.generation.phase;
+                let is_all =
+                    action.needs.is_empty() && record.marker.canonical() == marker.canonical();
+                if is_all {
+                    draft.actions.remove(at);
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// What has to be done before the membership can be read linearizably, which takes a quorum; `None` where members that
@@ -233,7 +271,10 @@ fn readable(
     if has_quorum(&[]) {
         return Some(BTreeSet::new());
     }
-    has_quorum(back).then(|| mended.clone())
+    // Who answers and has no leader has one again once the others are back.
+    let answer = view.statuses.keys().copied();
+    let up: Vec<MemberId> = answer.chain(back.iter().copied()).collect();
+    has_quorum(&up).then(|| mended.clone())
 }
 
 /// `--replace` of a node that the file does not name.

@@ -86,11 +86,7 @@ pub(super) fn leaving(inputs: &Inputs<'_>, view: &ClusterView, generation: &Gene
 impl Leaving {
     /// Who leaves stays where no member answers, and a run that starts them is not the end of it.
     pub fn wait_for_members(&self, draft: &mut Draft) {
-        let known = self.hosts.keys().chain(self.gone.keys());
-        let names: Vec<&str> = known
-            .chain(self.unmarked.keys())
-            .map(String::as_str)
-            .collect();
+        let names: Vec<&str> = self.names().map(String::as_str).collect();
         if !names.is_empty() {
             draft.block(
                 None,
@@ -186,7 +182,14 @@ impl Leaving {
                 None if member.is_none() => BTreeSet::new(),
                 None => match readable {
                     Some(before) => before.clone(),
-                    None => continue,
+                    None => {
+                        draft.block(
+                            Some(name),
+                            "the cluster file does not name it any more, and no quorum could say who is a member",
+                            "apply again once more members answer",
+                        );
+                        continue;
+                    }
                 },
             };
             let Some(facts) = inputs.observed.facts(name) else {

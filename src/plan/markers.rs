@@ -221,6 +221,10 @@ pub(super) fn ahead(host: &Host<'_>, settled: &Marker) -> Marker {
             // Where the others were last seen to reach it.
             marker.peer_url = old.peer_url.clone().or(marker.peer_url);
         }
+        if old.member_id.is_none() || marker.member_id == old.member_id {
+            // A learner has no vote yet.
+            marker.generation.phase = marker.generation.phase.min(old.generation.phase);
+        }
         marker.member_id = marker.member_id.or(old.member_id);
         marker.data_dir.clone_from(&old.data_dir);
         marker.wal_dir.clone_from(&old.wal_dir);

@@ -320,15 +320,14 @@ pub(super) fn converge(
             pending,
             is_settled,
             is_down: !up,
-            // What is down takes nothing away.
-            allow_downtime: !up
-                || matches!(
-                    inputs.intent.goal,
-                    Goal::Converge {
-                        allow_downtime: true,
-                        ..
-                    }
-                ),
+            // What is down takes nothing away, but may have come up by the time that it is stopped.
+            allow_downtime: matches!(
+                inputs.intent.goal,
+                Goal::Converge {
+                    allow_downtime: true,
+                    ..
+                }
+            ),
             readdress,
             moves,
             back,

@@ -285,6 +285,47 @@ fn who_leaves_while_nobody_answers_is_told_of() {
     );
 }
 
+/// The same where one answers that has no leader: it has one again when the other is back, or nobody can say.
+#[test]
+fn who_leaves_without_a_quorum_is_cleaned_once_there_is_one_or_told_of() {
+    let mut observed = living();
+    // It is no member any more, and one of two answers.
+    for (_, state) in observed.hosts.iter_mut() {
+        let HostState::Known(facts) = state else {
+            continue;
+        };
+        if let EtcdState::Answered(answer) = &mut facts.etcd {
+            let members = answer.members.iter_mut();
+            members.for_each(|members| members.retain(|member| member.name != "etcd-3"));
+            answer.status.leader = MemberId(0);
+        }
+    }
+    for node in ["etcd-2", "etcd-3"] {
+        if let Some(HostState::Known(facts)) = observed.hosts.get_mut(node) {
+            facts.etcd = EtcdState::Silent;
+            facts.unit.active = "inactive".into();
+            facts.unit.environment = None;
+        }
+    }
+    let plan = plan_of(&[1, 2], &observed, CONVERGE);
+    assert!(plan.blocked.is_empty(), "{}", reasons(&plan));
+    let clean = plan
+        .actions
+        .iter()
+        .find(|action| action.id.0 == "node.etcd-3.stop");
+    let needs = &clean.expect("it is stopped").needs;
+    let start = ActionId::of_node("etcd-2", "start");
+    assert!(needs.contains(&start), "{needs:?}");
+    unreachable(&mut observed, "etcd-2");
+    let plan = plan_of(&[1, 2], &observed, CONVERGE);
+    assert!(plan.actions.is_empty(), "{:?}", ids(&plan));
+    assert!(
+        reasons(&plan).contains("no quorum could say who is a member"),
+        "{}",
+        reasons(&plan)
+    );
+}
+
 #[test]
 fn a_learner_that_crashes_for_ever_goes_and_comes_back() {
     let mut observed = living();
