@@ -11,6 +11,8 @@ pub enum Bug {
     RestartWithoutMargin,
     /// Nobody is asked again right before a member is stopped.
     StopUnasked,
+    /// Nobody is asked right before a member is stopped once more to take something back.
+    UndoUnasked,
     /// Half of the voters count as a quorum.
     QuorumOffByOne,
     /// A member that does not answer counts as healthy.

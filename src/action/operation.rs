@@ -144,12 +144,16 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Whether it stops a member that runs, for what is not a part of an undo.
+    /// Whether it stops a member that runs; in an undo, only one that the action has stopped before.
     pub fn stops(&self) -> bool {
         matches!(
             self,
             Self::Unit(
-                UnitVerb::Restart | UnitVerb::Stop | UnitVerb::StopForRestart,
+                UnitVerb::Restart
+                    | UnitVerb::RestartAgain
+                    | UnitVerb::Stop
+                    | UnitVerb::StopAgain
+                    | UnitVerb::StopForRestart,
                 _
             )
         )

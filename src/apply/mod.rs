@@ -106,6 +106,7 @@ pub async fn run(
                         since.insert(id.clone(), now());
                         (context.sink)(&Event::Started(Step::from(&action)));
                     }
+                    let stops_again = scheduler.stops_again(id);
                     let facts = facts.clone();
                     let (context, events, id) = (context.clone(), events.clone(), id.clone());
                     tokio::spawn(async move {
@@ -114,7 +115,7 @@ pub async fn run(
                             let (context, action) = (context.clone(), action.clone());
                             tokio::spawn(async move {
                                 if undo {
-                                    perform::undo(&context, &action).await
+                                    perform::undo(&context, &action, stops_again).await
                                 } else {
                                     perform::action(&context, &action, facts).await
                                 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
 
 use super::materials::Issuer;
@@ -37,6 +38,9 @@ pub struct Context {
     pub run_id: String,
     /// Where events go.
     pub sink: Sink,
+    /// Held from the question whether a member can be spared until it is stopped: dead members are restarted side by
+    /// side, and two that have come up meanwhile must not be found to be spared at once.
+    pub stopping: Arc<Mutex<()>>,
     /// Directory for snapshots, made when it is needed; `None` where nobody knows a place.
     pub snapshots: Option<std::path::PathBuf>,
 }
@@ -103,11 +107,7 @@ pub async fn action(
     let mut untouched = true;
     for one in steps {
         untouched &= matches!(one, Step::Script { touches: false, .. });
-        if let Step::Script { stops: true, .. } = &one
-            && let Some(spare) = spare.take()
-        {
-            spared(context, spare).await?;
-        }
+        let _stopping = stopping(context, &one, &mut spare).await?;
         let done = step(context, action, one, spare.as_ref()).await;
         done.map_err(|failure| Failure {
             balked: spare.is_some(),
@@ -118,23 +118,39 @@ pub async fn action(
     Ok(())
 }
 
-/// Takes an action back.
-pub async fn undo(context: &Context, action: &Action) -> Result<(), Failure> {
+/// Takes an action back; `stops_again` where it may have stopped its member.
+pub async fn undo(context: &Context, action: &Action, stops_again: bool) -> Result<(), Failure> {
+    let mut spare = Spare::of_undo(action).filter(|_| stops_again);
     for one in steps(context, action, action.kind.as_kind().undo()).await? {
+        let _stopping = stopping(context, &one, &mut spare).await?;
         step(context, action, one, None).await?;
     }
     Ok(())
 }
 
-/// Waits until a member may be stopped.
-async fn spared(context: &Context, spare: Spare) -> Result<(), Failure> {
-    let deadline = Instant::now() + SPARE;
+/// Waits until the member that a step stops, if it is the first that does, can be spared, and keeps others from being
+/// found to be spared until what this returns is dropped.
+async fn stopping(
+    context: &Context,
+    step: &Step,
+    spare: &mut Option<Spare>,
+) -> Result<Option<OwnedMutexGuard<()>>, Failure> {
+    if !matches!(step, Step::Script { stops: true, .. }) {
+        return Ok(None);
+    }
+    let Some(spare) = spare.take() else {
+        return Ok(None);
+    };
+    let mut refused_at = None;
     loop {
+        let alone = context.stopping.clone().lock_owned().await;
         let view = context.fleet.look().await;
         let Err(refusal) = spare.ask(&view) else {
-            return Ok(());
+            return Ok(Some(alone));
         };
-        if Instant::now() >= deadline {
+        drop(alone);
+        let since = *refused_at.get_or_insert_with(Instant::now);
+        if since.elapsed() >= SPARE {
             return Err(Failure::refused(format!("not safe: {refusal}")));
         }
         tokio::time::sleep(AGAIN).await;

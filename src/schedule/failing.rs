@@ -14,17 +14,15 @@ impl Scheduler {
         view: &ClusterView,
         commands: &mut Vec<Command>,
     ) {
-        if let Some(spare) = Spare::of(&self.actions[id])
-            && view.statuses.contains_key(&spare.member())
-            && let Err(refusal) = spare.ask(view)
-        {
+        let spare = Spare::of_undo(&self.actions[id]);
+        if let Some(Err(refusal)) = spare.map(|spare| spare.ask(view)) {
             self.end(
                 id,
                 Outcome::Failed(format!("{why}; it is left as it is, since {refusal}")),
             );
             return;
         }
-        self.fail(id, why, false, commands);
+        self.fail(id, (why, false), true, commands);
     }
 
     /// Takes back what has failed once it is clear whether the cluster can spare its member: one look may miss a member,
@@ -64,13 +62,17 @@ impl Scheduler {
     pub(super) fn fail(
         &mut self,
         id: &ActionId,
-        why: String,
-        refused: bool,
+        (why, refused): (String, bool),
+        has_stopped: bool,
         commands: &mut Vec<Command>,
     ) {
         if self.can_undo(id) {
-            self.state
-                .insert(id.clone(), State::Undoing { why, refused });
+            let undoing = State::Undoing {
+                why,
+                refused,
+                has_stopped,
+            };
+            self.state.insert(id.clone(), undoing);
             commands.push(Command::Undo(id.clone()));
         } else {
             self.end(id, Outcome::Failed(why));

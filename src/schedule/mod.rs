@@ -49,7 +49,7 @@ pub enum Event {
         /// How it went.
         result: Result<(), String>,
     },
-    /// The operations of an action ended early, before those that would have stopped its member.
+    /// The operations of an action, or of its undo, ended early, before those that would have stopped its member.
     Balked {
         /// Now.
         at: u64,
@@ -121,6 +121,8 @@ enum State {
     Undoing {
         why: String,
         refused: bool,
+        /// Whether its member may have been stopped, so that it is stopped once more.
+        has_stopped: bool,
     },
     UndoGating {
         why: String,
@@ -220,7 +222,10 @@ impl Scheduler {
                 if running && untouched {
                     self.end(&id, Outcome::Failed(why));
                 } else if running {
-                    self.fail(&id, why, refused, &mut commands);
+                    self.fail(&id, (why, refused), false, &mut commands);
+                } else if let Some(State::Undoing { why: first, .. }) = self.state.get(&id) {
+                    let why = format!("{first}; it is left as it is: {why}");
+                    self.end(&id, Outcome::Failed(why));
                 }
                 at
             }
@@ -260,6 +265,13 @@ impl Scheduler {
             Some(State::Undoing { why, .. } | State::UndoGating { why, .. }) => Some(why.clone()),
             _ => None,
         }
+    }
+
+    /// Whether what is being taken back stops its member once more.
+    pub fn stops_again(&self, id: &ActionId) -> bool {
+        let has =
+            |state: &State| matches!(state, State::Undoing { has_stopped, .. } if *has_stopped);
+        self.state.get(id).is_some_and(has)
     }
 
     /// The actions that have ended, in the plan's order.
@@ -380,8 +392,8 @@ impl Scheduler {
                 self.state.insert(id.clone(), failing);
                 commands.push(Command::Look(id.clone(), 0));
             }
-            (State::Running, Err(why)) => self.fail(id, why, false, commands),
-            (State::Undoing { why, refused }, Ok(())) => {
+            (State::Running, Err(why)) => self.fail(id, (why, false), false, commands),
+            (State::Undoing { why, refused, .. }, Ok(())) => {
                 let since = now;
                 self.state.insert(
                     id.clone(),

@@ -14,10 +14,12 @@ pub struct Spare {
     allow_downtime: bool,
     /// Whether the member was down: then only one that has come up since can be missed.
     was_down: bool,
+    /// Whether the action is taken back: then only a member that answers can be missed.
+    back: bool,
 }
 
 impl Spare {
-    /// Of an action that stops its member; `None` where it never does. What takes it back stops the member as well.
+    /// Of an action that stops its member; `None` where it never does.
     pub fn of(action: &Action) -> Option<Self> {
         match (&action.kind, action.kind.as_kind().precondition()) {
             (
@@ -30,14 +32,24 @@ impl Spare {
                 member,
                 allow_downtime,
                 was_down: false,
+                back: false,
             }),
             (ActionKind::Restart(restart), Precondition::None) => Some(Self {
                 member: restart.member,
                 allow_downtime: restart.allow_downtime,
                 was_down: true,
+                back: false,
             }),
             _ => None,
         }
+    }
+
+    /// Of what takes an action back, which stops the member that the action has stopped.
+    pub fn of_undo(action: &Action) -> Option<Self> {
+        Self::of(action).map(|spare| Self {
+            back: true,
+            ..spare
+        })
     }
 
     /// The same, when some of its operations are done.
@@ -60,7 +72,10 @@ impl Spare {
     pub fn ask(&self, view: &ClusterView) -> Result<(), Unsafe> {
         let status = view.statuses.get(&self.member);
         let is_away = status.is_none_or(|(_, status)| status.leader == MemberId(0));
-        if sabotage::on(Bug::StopUnasked) || (self.was_down && is_away) {
+        let is_missed = !(self.was_down && is_away) && !(self.back && status.is_none());
+        let unasked =
+            sabotage::on(Bug::StopUnasked) || (self.back && sabotage::on(Bug::UndoUnasked));
+        if unasked || !is_missed {
             return Ok(());
         }
         safety::may_stop(view, self.member, &[], self.allow_downtime).map(drop)
@@ -149,5 +164,8 @@ mod tests {
         assert_eq!(spare.ask(&leaderless), Ok(()), "there is nothing to lose");
         let spare = Spare::of(&restart(false)).expect("a restart");
         assert!(spare.ask(&view(&[2])).is_err());
+        let undo = Spare::of_undo(&restart(false)).expect("a restart");
+        assert_eq!(undo.ask(&view(&[2])), Ok(()), "it does not answer");
+        assert!(undo.ask(&view(&[1, 2])).is_err(), "it is the quorum");
     }
 }

@@ -353,6 +353,22 @@ fn room_comes_before_all_else_and_before_what_is_put_back() {
     assert!(undo.first().is_some_and(room), "{undo:?}");
 }
 
+/// Asked once more right before it would be stopped, which only goes for what may have been stopped.
+#[test]
+fn what_cannot_be_spared_when_it_is_to_be_stopped_again_is_left_as_it_is() {
+    let (world, plan) = changed(another_setting);
+    let mut session = Session::new(&world, &plan);
+    assert_eq!(session.balked(false), [Command::Undo(session.id())]);
+    assert!(!session.scheduler.stops_again(&session.id()));
+    let mut session = Session::new(&world, &plan);
+    session.ran(Err("it failed".into()));
+    assert_eq!(session.looked(&world), [Command::Undo(session.id())]);
+    assert!(session.scheduler.stops_again(&session.id()));
+    session.balked(true);
+    let left = "it failed; it is left as it is: not safe".to_owned();
+    assert_eq!(session.outcome(), Outcome::Failed(left));
+}
+
 /// What was done to nobody is taken back from nobody.
 #[test]
 fn what_has_touched_nothing_is_not_taken_back() {

@@ -9,7 +9,7 @@ use super::scenarios;
 use super::search::Reached;
 
 /// Each bug, and where it shows: a scenario and what goes wrong in it.
-const BUGS: [(Bug, &str, &str); 32] = [
+const BUGS: [(Bug, &str, &str); 33] = [
     (
         Bug::RestartWithoutMargin,
         "change of settings of 3",
@@ -19,6 +19,11 @@ const BUGS: [(Bug, &str, &str); 32] = [
         Bug::StopUnasked,
         "change of settings of 3",
         "member or host dies",
+    ),
+    (
+        Bug::UndoUnasked,
+        "2 of 3 crash, and settings change",
+        "operation fails",
     ),
     (
         Bug::QuorumOffByOne,

@@ -238,8 +238,6 @@ impl Model for Search {
             Step::Heal => {
                 if next.is_hurt(self) {
                     next.phase = Phase::Idle(false);
-                }
-                if next.is_closed() {
                     // As often as somebody tries before.
                     next.runs = 0;
                 }
@@ -292,7 +290,6 @@ impl Model for Search {
             }
             Step::Revive(host) => {
                 next.world.start_unit(&host);
-                next.come_back(&state.world);
             }
             Step::Write(entry) => {
                 for raft in next.world.etcd.rafts.values_mut() {
@@ -322,7 +319,6 @@ impl Model for Search {
             }
             Step::PowerOn(host) => {
                 next.world.power_on(&host);
-                next.come_back(&state.world);
             }
         }
         next.publish(self.pace);

@@ -72,7 +72,7 @@ pub fn of_plan(search: &Search, world: &World, plan: &Plan) -> Option<Broken> {
 }
 
 /// Every reason that is known here.
-pub const REASONS: [&str; 18] = [
+pub const REASONS: [&str; 19] = [
     "another disk may be mounted",
     "no route",
     "cannot be restarted",
@@ -83,6 +83,7 @@ pub const REASONS: [&str; 18] = [
     "cannot join",
     "are needed to change the membership",
     "cannot be removed",
+    "it may lack its vote",
     "could say who is",
     "in one edit, a majority of them",
     "is neither in the cluster file nor on any host",
@@ -115,7 +116,7 @@ fn is_true(world: &World, blocked: &Blocked) -> Option<(&'static str, bool)> {
         let is_host = |url: &String| world.etcd.hosts.values().any(|host| host.url == *url);
         raft.tip().members.values().any(|line| !is_host(&line.url))
     });
-    let reasons: [(&'static str, bool); 18] = [
+    let reasons: [(&'static str, bool); 19] = [
         ("another disk may be mounted", stale),
         ("no route", host.is_some_and(|host| !host.is_reachable())),
         ("cannot be restarted", cannot_stop(world, raft, node)),
@@ -138,7 +139,11 @@ fn is_true(world: &World, blocked: &Blocked) -> Option<(&'static str, bool)> {
             "cannot be removed",
             well < voters || well.saturating_sub(1) < quorum_of(voters.saturating_sub(1)),
         ),
-        ("could say who is", well == 0),
+        ("it may lack its vote", well == 0),
+        (
+            "could say who is",
+            well == 0 || (!node.is_empty() && well < quorum_of(voters)),
+        ),
         (
             "in one edit, a majority of them",
             kept(world, raft) < quorum_of(voters),

@@ -334,6 +334,12 @@ impl World {
         self.settle();
     }
 
+    /// The same, and systemd is about to start it again.
+    pub fn crash(&mut self, name: &str) {
+        self.kill(name);
+        self.etcd.host(name).run = Run::Failed(Exit::Killed);
+    }
+
     pub fn lose_data(&mut self, name: &str) {
         self.kill(name);
         self.etcd.clear(name, false);

@@ -133,6 +133,13 @@ impl World {
                     Run::Off => "inactive",
                 }
                 .into(),
+                sub: match run {
+                    Run::Up => "running",
+                    // What ends at once is between two attempts nearly all the time.
+                    Run::Failed(_) => "auto-restart",
+                    Run::Off => "dead",
+                }
+                .into(),
                 file_state: file_state.into(),
                 environment: process.map(|process| (*process.environment).clone()),
                 running_sha256: process.map(|process| process.binary.to_string()),

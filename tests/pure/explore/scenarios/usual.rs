@@ -30,6 +30,28 @@ pub const SCENARIOS: &[Scenario] = &[
         ..DEFAULT
     },
     Scenario {
+        name: "2 of 3 crash, and settings change",
+        world: || {
+            let mut world = changed(living(3, 3));
+            world.crash("etcd-2");
+            world.crash("etcd-3");
+            world
+        },
+        pace: Pace::Rests,
+        budgets: EACH_ALONE,
+        ..DEFAULT
+    },
+    Scenario {
+        name: "1 of 3 crashes, and settings change",
+        world: || {
+            let mut world = changed(living(3, 3));
+            world.crash("etcd-3");
+            world
+        },
+        pace: Pace::Rests,
+        ..DEFAULT
+    },
+    Scenario {
         name: "change of settings of 3",
         world: || changed(living(3, 3)),
         pairs: true,

@@ -86,7 +86,12 @@ impl Search {
             let what = format!("a plan after convergence is not empty: {left:?}");
             state.broken = Some(Broken::new(rules::EMPTY, what));
         } else if healed && plan.is_empty() && !blocked.is_empty() {
-            if self.may_block {
+            let has_quorum =
+                |world: &World| world.etcd.rafts.values().any(|raft| raft.has_quorum());
+            if has_quorum(&self.world) && !has_quorum(&state.world) {
+                let what = format!("everything is back, and there is none: {blocked:?}");
+                state.broken = Some(Broken::new(rules::QUORUM, what));
+            } else if self.may_block {
                 state.phase = Phase::Blocked;
             } else {
                 let what = format!("blocked, though nothing is wrong: {blocked:?}");

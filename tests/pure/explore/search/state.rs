@@ -41,12 +41,6 @@ impl State {
         })
     }
 
-    /// Whether a firewall is in the way.
-    pub(super) fn is_closed(&self) -> bool {
-        let mut hosts = self.world.etcd.hosts.values();
-        hosts.any(|host| host.closed.is_some())
-    }
-
     /// Everything comes back and to rest.
     pub(super) fn heal(&mut self, search: &Search) {
         for name in self.world.hosts.keys().cloned().collect::<Vec<_>>() {
@@ -91,20 +85,6 @@ impl State {
         }
         if matches!(self.phase, Phase::Idle(true)) {
             self.phase = Phase::Idle(false);
-        }
-    }
-
-    /// Something comes back that we have not started: where there was no quorum, a step was found to take none.
-    pub(super) fn come_back(&mut self, before: &World) {
-        let has_quorum = |world: &World| world.etcd.rafts.values().any(|raft| raft.has_quorum());
-        if has_quorum(before) || !has_quorum(&self.world) {
-            return;
-        }
-        if let Phase::Running(session) = &mut self.phase {
-            session.stale = true;
-        }
-        if let Some(ghost) = &mut self.ghost {
-            ghost.stale = true;
         }
     }
 

@@ -248,17 +248,23 @@ impl Session {
         operation: &Operation,
     ) -> bool {
         let spare = self.spare(id, progress);
-        let asked = spare.filter(|_| Spare::precedes(operation));
+        let asked = spare.filter(|_| match progress.undo {
+            true => operation.stops(),
+            false => Spare::precedes(operation),
+        });
         asked.is_none_or(|spare| spare.ask(&world.view()).is_ok())
     }
 
-    /// What an action asks that has not stopped its member yet.
+    /// What an action asks, or its undo, that has not stopped its member yet.
     fn spare(&self, id: &ActionId, progress: &Progress) -> Option<Spare> {
-        if progress.undo {
-            return None;
-        }
+        let action = &self.planned.actions[id];
         let work = self.work(id, progress);
-        Spare::after(&self.planned.actions[id], &work[..progress.done])
+        let done = &work[..progress.done];
+        if progress.undo {
+            let undo = Spare::of_undo(action).filter(|_| self.scheduler.stops_again(id));
+            return undo.filter(|_| !done.iter().any(Operation::stops));
+        }
+        Spare::after(action, done)
     }
 
     fn operate(
