@@ -89,7 +89,7 @@ const BUGS: [(Bug, &str, &str); 33] = [
     (
         Bug::StopBeforeRemoval,
         "shrink from 5 to 3",
-        "disk is missing",
+        "member or host dies",
     ),
     (
         Bug::MissingMountIsBlank,
