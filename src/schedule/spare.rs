@@ -72,10 +72,10 @@ impl Spare {
     pub fn ask(&self, view: &ClusterView) -> Result<(), Unsafe> {
         let status = view.statuses.get(&self.member);
         let is_away = status.is_none_or(|(_, status)| status.leader == MemberId(0));
-        let is_missed = !(self.was_down && is_away) && !(self.back && status.is_none());
+        let is_lost = (self.was_down && is_away) || (self.back && status.is_none());
         let unasked =
             sabotage::on(Bug::StopUnasked) || (self.back && sabotage::on(Bug::UndoUnasked));
-        if unasked || !is_missed {
+        if unasked || is_lost {
             return Ok(());
         }
         safety::may_stop(view, self.member, &[], self.allow_downtime).map(drop)

@@ -39,6 +39,9 @@ struct Args {
     /// Scenarios of gaps, all unless some are named; a table of some is not written
     #[arg(long, value_delimiter = ',')]
     scenario: Vec<Scenario>,
+    /// Milliseconds between two writes at one endpoint, where gaps are measured
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    every: u64,
     /// The peers, beside Quorate
     #[arg(long, value_delimiter = ',', default_value = "shell,ansible,pyinfra")]
     peers: Vec<Peer>,

@@ -39,6 +39,7 @@ struct Measured {
 /// Two labs whose clusters change in turns, Quorate's and the script's, so that what else the machine does meets both.
 pub fn measure(args: &Args, report: &mut Report) -> Result<()> {
     let scenarios = args.scenarios();
+    let every = Duration::from_millis(args.every);
     if scenarios.iter().any(|one| one.is_of_five()) && !scenarios.contains(&Scenario::Grow) {
         return Err("what is of five members needs `grow` before it".into());
     }
@@ -52,7 +53,7 @@ pub fn measure(args: &Args, report: &mut Report) -> Result<()> {
     let theirs = Site::new(&labs[1], &args.quorate, THEIRS)?;
     for round in 1..=args.runs {
         // What is measured is not thrown away for what is not.
-        if let Err(error) = one_round(round, &scenarios, [&ours, &theirs], &mut measured) {
+        if let Err(error) = one_round(round, &scenarios, [&ours, &theirs], every, &mut measured) {
             eprintln!("bench: round {round} ends early: {error}");
             let error = error.to_string();
             let what = error.split(": ").next().unwrap_or_default();
@@ -65,8 +66,9 @@ pub fn measure(args: &Args, report: &mut Report) -> Result<()> {
     }
     write(&measured, &scenarios, report);
     report.note(format!(
-        "etcd {}. Load average of the machine before and after: {before}, {}.",
+        "etcd {}. A write every {} ms at each endpoint. Load average of the machine before and after: {before}, {}.",
         releases::find("3.5")?.version,
+        args.every,
         load()
     ));
     Ok(())
@@ -77,9 +79,10 @@ fn one_round(
     round: usize,
     scenarios: &[Scenario],
     sites: [&Site<'_>; 2],
+    every: Duration,
     measured: &mut Measured,
 ) -> Result<()> {
-    let mut cluster = Cluster::new();
+    let mut cluster = Cluster::before(scenarios);
     for site in sites {
         site.bootstrap(&cluster)
             .map_err(|error| format!("the bootstrap on, since {} failed: {error}", site.name()))?;
@@ -89,7 +92,7 @@ fn one_round(
         let first = (round + number) % 2;
         let mut samples = Vec::new();
         for site in [sites[first], sites[1 - first]] {
-            let sample = one(site, scenario, &cluster).map_err(|error| {
+            let sample = one(site, scenario, &cluster, every).map_err(|error| {
                 let (what, who) = (scenario.name(), site.name());
                 format!("{what} on, since {who} failed: {error}")
             })?;
@@ -117,15 +120,20 @@ struct Sample {
 }
 
 /// One scenario at one site, from a cluster that is healthy to another one.
-fn one(site: &Site<'_>, scenario: Scenario, before: &Cluster) -> Result<Sample> {
+fn one(site: &Site<'_>, scenario: Scenario, before: &Cluster, every: Duration) -> Result<Sample> {
     let leader = site.settle(before, scenario.changes_members())?;
     let change = scenario.change(before, &leader)?;
+    for name in change.after.names().filter(|name| !before.has(name)) {
+        site.wipe(&name)?;
+    }
     if let Some(dead) = &change.dead {
         site.rebuild(dead)?;
         // An election is no part of what is measured.
         site.settle(&before.without(dead), true)?;
     }
-    let mut writers = Writers::start(site.lab, Load::dense(&format!("/{}/", scenario.name())))?;
+    let mut load = Load::dense(&format!("/{}/", scenario.name()));
+    load.pace = every;
+    let mut writers = Writers::start(site.lab, load)?;
     // Also those who are no members yet, from then on when they are.
     for endpoint in site.endpoints(before.names().chain(change.after.names()))? {
         writers.add(&endpoint)?;

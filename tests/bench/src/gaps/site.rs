@@ -159,6 +159,12 @@ impl<'a> Site<'a> {
         Ok(())
     }
 
+    /// A host that has no member now, and may have had one, is blank.
+    pub fn wipe(&self, name: &str) -> Result<()> {
+        self.lab.host(name)?.run(WIPE)?;
+        Ok(())
+    }
+
     /// Clients of nodes, with the certificate that the site has for them.
     pub fn endpoints(&self, names: impl Iterator<Item = String>) -> Result<Vec<Endpoint>> {
         let (ca, certificate, key) = self.certificates()?;
