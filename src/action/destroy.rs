@@ -202,7 +202,7 @@ impl Kind for Clean {
         operations.extend(self.user.iter().cloned().map(Operation::RemoveUser));
         operations.push(Operation::RemoveFile(marker::PATH.into()));
         operations.push(Operation::RemoveDirectory(marker::DIR.into()));
-        operations.push(super::marker::journal("destroyed by", run));
+        operations.push(super::marker::journal("cleaned by", run));
         operations
     }
 }

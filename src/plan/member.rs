@@ -197,7 +197,15 @@ pub(super) fn converge(
             .binary
             .as_ref()
             .and_then(|binary| binary.version.clone());
-        let changes = vec![change_of("version", old, &install.version)];
+        let changes = if old.as_ref() == Some(&install.version) {
+            vec![change_of(
+                "binaries",
+                Some("others".into()),
+                "those of the cluster file",
+            )]
+        } else {
+            vec![change_of("version", old, &install.version)]
+        };
         before.insert(add.action("install", ActionKind::Install(install), [], changes));
     }
     let staged = before.clone();

@@ -111,12 +111,10 @@ impl Narrator {
                     running.doing = "Putting it back".into();
                     running.why = None;
                 }
-                self.line(
-                    id,
-                    &self
-                        .style
-                        .paint(RED, &format!("Failed: {}. Putting it back...", clean(why))),
-                )
+                let why = clean(why);
+                let why = why.trim_end_matches('.');
+                let text = format!("Failed: {why}. Putting it back...");
+                self.line(id, &self.style.paint(RED, &text))
             }
             Event::Ended { id, outcome, took } => {
                 self.running.remove(id);
