@@ -5,7 +5,7 @@ use std::process::Stdio;
 use quorate_lab::{Cut, Host};
 
 use super::harness::{Process, Scene, eventually, ids};
-use super::writing::while_writing;
+use super::writing::{through_an_outage, while_writing};
 
 /// Plans and applies: for this node, or the whole cluster, both say why not and what to do, and no host changes.
 fn refuses(scene: &Scene, node: &str, reason: &str, remedy: &str) {
@@ -86,21 +86,24 @@ fn what_is_not_safe_is_refused_with_a_remedy() {
     scene.version = ours;
 
     // With one of three down the others cannot be spared.
+    let remedy = "repair the other members first";
     scene.settings.push("snapshot-count = 4321".into());
-    scene.host(3).power_off().unwrap();
-    let reason = "stopping it would leave 1 of 3 voters, 2 are needed";
-    refuses(&scene, "etcd-1", reason, "repair the other members first");
-    returns(&scene, &[scene.host(3)]);
-    scene.settings.clear();
+    while_writing(&scene, "/one-off/", || {
+        scene.host(3).power_off().unwrap();
+        let reason = "stopping it would leave 1 of 3 voters, 2 are needed";
+        refuses(&scene, "etcd-1", reason, remedy);
+        returns(&scene, &[scene.host(3)]);
+    });
 
     // Two of three are no quorum.
-    scene.host(2).power_off().unwrap();
-    scene.host(3).power_off().unwrap();
-    scene.settings.push("snapshot-count = 4321".into());
-    let reason = "stopping it would leave 0 of 3 voters, 2 are needed";
-    refuses(&scene, "etcd-1", reason, "repair the other members first");
+    through_an_outage(&scene, "/two-off/", || {
+        scene.host(2).power_off().unwrap();
+        scene.host(3).power_off().unwrap();
+        let reason = "stopping it would leave 0 of 3 voters, 2 are needed";
+        refuses(&scene, "etcd-1", reason, remedy);
+        returns(&scene, &[scene.host(2), scene.host(3)]);
+    });
     scene.settings.clear();
-    returns(&scene, &[scene.host(2), scene.host(3)]);
     scene.is_converged();
 }
 

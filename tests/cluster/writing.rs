@@ -15,6 +15,15 @@ const GAP: Duration = Duration::from_secs(10);
 /// afterwards, those of earlier times as well; all members must have the same data and take writes; and somebody's
 /// writes must have been acknowledged all the time.
 pub fn while_writing(scene: &Scene, prefix: &str, work: impl FnOnce()) {
+    writing(scene, prefix, GAP, work);
+}
+
+/// The same where the quorum is gone for a while, and with it whoever acknowledges.
+pub fn through_an_outage(scene: &Scene, prefix: &str, work: impl FnOnce()) {
+    writing(scene, prefix, Duration::MAX, work);
+}
+
+fn writing(scene: &Scene, prefix: &str, bearable: Duration, work: impl FnOnce()) {
     let mut load = Load::new(prefix);
     load.pace = PACE;
     let mut writers = Writers::start(&scene.lab, load).unwrap();
@@ -43,7 +52,7 @@ pub fn while_writing(scene: &Scene, prefix: &str, work: impl FnOnce()) {
     assert!(findings.is_empty(), "{prefix}: {findings:#?}");
     let gap = run.longest_gap();
     assert!(
-        gap.length < GAP,
+        gap.length < bearable,
         "{prefix}: no write was acknowledged for {gap}"
     );
 
