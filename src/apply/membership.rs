@@ -10,8 +10,9 @@ use std::time::Duration;
 pub(super) use dial::await_dialable;
 use tokio::time::Instant;
 
-use super::perform::{Context, Failure, SPARE, prove};
+use super::perform::{Context, Failure, prove};
 use super::script::EtcdCall;
+use super::stopping::SPARE;
 use crate::action::MembershipChange;
 use crate::action::add::Add;
 use crate::etcd::id::MemberId;

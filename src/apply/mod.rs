@@ -10,6 +10,7 @@ mod prelude;
 #[cfg(test)]
 mod relocation;
 pub mod script;
+mod stopping;
 mod unit;
 mod watch;
 
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 pub use perform::Context;
+pub use stopping::Stopping;
 
 use crate::action::{ActionId, RunFacts};
 use crate::plan::Plan;

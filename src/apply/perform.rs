@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use tokio::sync::{Mutex, OwnedMutexGuard};
-use tokio::time::Instant;
+use tokio::sync::OwnedMutexGuard;
 
 use super::materials::Issuer;
 use super::script::{self, EtcdCall, Step};
+use super::stopping::Stopping;
 use super::{Event, Sink, leader, membership, unit};
 use crate::action::{Action, ActionId, Operation, RunFacts};
 use crate::desired::model::Desired;
@@ -20,10 +20,6 @@ use crate::schedule::Spare;
 const PROOF: Duration = Duration::from_secs(900);
 /// Time for an upload.
 const UPLOAD: Duration = Duration::from_secs(900);
-/// Time for a cluster to spare a member that it could spare a moment ago: leaders change.
-pub(super) const SPARE: Duration = Duration::from_secs(10);
-/// Time between two looks at that.
-const AGAIN: Duration = Duration::from_millis(200);
 
 /// What an action needs of its run.
 #[derive(Clone)]
@@ -38,9 +34,8 @@ pub struct Context {
     pub run_id: String,
     /// Where events go.
     pub sink: Sink,
-    /// Held from the question whether a member can be spared until it is stopped: dead members are restarted side by
-    /// side, and two that have come up meanwhile must not be found to be spared at once.
-    pub stopping: Arc<Mutex<()>>,
+    /// Held by whoever stops a member.
+    pub stopping: Stopping,
     /// Directory for snapshots, made when it is needed; `None` where nobody knows a place.
     pub snapshots: Option<std::path::PathBuf>,
 }
@@ -107,8 +102,9 @@ pub async fn action(
     let mut untouched = true;
     for one in steps {
         untouched &= matches!(one, Step::Script { touches: false, .. });
-        let _stopping = stopping(context, &one, &mut spare).await?;
-        let done = step(context, action, one, spare.as_ref()).await;
+        let guard = stopping(context, &one, &mut spare).await?;
+        let work = step(context, action, one, spare.as_ref());
+        let done = context.stopping.alone(guard, work).await;
         done.map_err(|failure| Failure {
             balked: spare.is_some(),
             untouched,
@@ -122,14 +118,14 @@ pub async fn action(
 pub async fn undo(context: &Context, action: &Action, stops_again: bool) -> Result<(), Failure> {
     let mut spare = Spare::of_undo(action).filter(|_| stops_again);
     for one in steps(context, action, action.kind.as_kind().undo()).await? {
-        let _stopping = stopping(context, &one, &mut spare).await?;
-        step(context, action, one, None).await?;
+        let guard = stopping(context, &one, &mut spare).await?;
+        let work = step(context, action, one, None);
+        context.stopping.alone(guard, work).await?;
     }
     Ok(())
 }
 
-/// Waits until the member that a step stops, if it is the first that does, can be spared, and keeps others from being
-/// found to be spared until what this returns is dropped.
+/// Waits until the member that a step stops, if it is the first that does, can be spared.
 async fn stopping(
     context: &Context,
     step: &Step,
@@ -141,20 +137,9 @@ async fn stopping(
     let Some(spare) = spare.take() else {
         return Ok(None);
     };
-    let mut refused_at = None;
-    loop {
-        let alone = context.stopping.clone().lock_owned().await;
-        let view = context.fleet.look().await;
-        let Err(refusal) = spare.ask(&view) else {
-            return Ok(Some(alone));
-        };
-        drop(alone);
-        let since = *refused_at.get_or_insert_with(Instant::now);
-        if since.elapsed() >= SPARE {
-            return Err(Failure::refused(format!("not safe: {refusal}")));
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
+    let look = || context.fleet.look();
+    let guard = context.stopping.spared(spare, look).await;
+    guard.map(Some).map_err(Failure::refused)
 }
 
 /// Operations as what is performed one after the other.

@@ -183,7 +183,7 @@ impl Run<'_> {
             desired: self.session.desired.clone(),
             run_id,
             sink: sink.clone(),
-            stopping: Arc::default(),
+            stopping: apply::Stopping::default(),
             snapshots: runlog::state_dir().map(|dir| dir.join("snapshots")),
         };
         let run_facts = RunFacts {

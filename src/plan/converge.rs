@@ -239,16 +239,14 @@ fn after_their_votes(
             continue;
         };
         let action = &mut draft.actions[at];
-        let marker = hosts.get(node.as_str()).and_then(Host::marker);
-        match (&mut action.kind, marker) {
+        match (&mut action.kind, hosts.get(node.as_str())) {
             _ if changes.steps.contains(&promote) => {
                 action.needs.insert(promote);
             }
-            (ActionKind::Record(record), Some(marker)) => {
-                record.marker.generation.phase = marker.generation.phase;
-                let is_all =
-                    action.needs.is_empty() && record.marker.canonical() == marker.canonical();
-                if is_all {
+            (ActionKind::Record(record), Some(host)) => {
+                record.marker.generation.phase = markers::without_a_vote(host);
+                let now = host.marker().map(Marker::canonical);
+                if action.needs.is_empty() && now == Some(record.marker.canonical()) {
                     draft.actions.remove(at);
                 }
             }
@@ -274,7 +272,7 @@ fn readable(
     // Who answers and has no leader has one again once the others are back.
     let answer = view.statuses.keys().copied();
     let up: Vec<MemberId> = answer.chain(back.iter().copied()).collect();
-    has_quorum(&up).then(|| mended.clone())
+    (!mended.is_empty() && has_quorum(&up)).then(|| mended.clone())
 }
 
 /// `--replace` of a node that the file does not name.

@@ -8,7 +8,9 @@ use super::software::package_names;
 use crate::desired::model::{Desired, Install};
 use crate::etcd::id::{ClusterId, MemberId};
 use crate::observed::host::{DataDir, FileFact, HostFacts};
-use crate::observed::marker::{Generation, Marker, MarkerState, OwnedFile, SshAddress, VERSION};
+use crate::observed::marker::{
+    Generation, Marker, MarkerState, OwnedFile, Phase, SshAddress, VERSION,
+};
 use crate::observed::{Observed, Table, former};
 use crate::runtime;
 
@@ -184,6 +186,12 @@ pub(super) fn abandoned(host: &Host<'_>, next: &Marker) -> Vec<String> {
     directories.into_iter().collect()
 }
 
+/// What a marker says of a member that may have no vote yet: what it says already.
+pub(super) fn without_a_vote(host: &Host<'_>) -> Phase {
+    let marker = host.facts.marker.get();
+    marker.map_or(Phase::Started, |marker| marker.generation.phase)
+}
+
 /// The marker that is written before a change: what is there now stays named until the change is done.
 pub(super) fn ahead(host: &Host<'_>, settled: &Marker) -> Marker {
     let mut marker = settled.clone();
@@ -220,10 +228,6 @@ pub(super) fn ahead(host: &Host<'_>, settled: &Marker) -> Marker {
         if marker.member_id.is_some() && marker.member_id == old.member_id {
             // Where the others were last seen to reach it.
             marker.peer_url = old.peer_url.clone().or(marker.peer_url);
-        }
-        if old.member_id.is_none() || marker.member_id == old.member_id {
-            // A learner has no vote yet.
-            marker.generation.phase = marker.generation.phase.min(old.generation.phase);
         }
         marker.member_id = marker.member_id.or(old.member_id);
         marker.data_dir.clone_from(&old.data_dir);

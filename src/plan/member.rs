@@ -84,8 +84,8 @@ pub(super) fn converge(
     let mut generation = cluster.known.generation.clone();
     // As long as nobody could say whether it has its vote, its marker does not.
     let untold = cluster.view.members.is_empty();
-    let marker = host.marker().filter(|_| untold);
-    generation.phase = marker.map_or(Phase::Complete, |marker| marker.generation.phase);
+    let unfinished = markers::without_a_vote(host);
+    generation.phase = if untold { unfinished } else { Phase::Complete };
     let mut settled = markers::settled(
         inputs,
         host,
@@ -160,7 +160,11 @@ pub(super) fn converge(
         );
         return true;
     }
-    let ahead = markers::ahead(host, &settled);
+    let mut ahead = markers::ahead(host, &settled);
+    let listed = cluster.view.member(wal.member_id);
+    if listed.is_some_and(|listed| listed.is_learner) {
+        ahead.generation.phase = unfinished;
+    }
     if work && host.facts.marker.get().map(|marker| marker.canonical()) != Some(ahead.clone()) {
         let fresh = host.facts.marker.get().is_none();
         add.claim = Some(add.action(

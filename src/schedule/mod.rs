@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 pub use outcome::{Outcome, Report};
 pub use spare::Spare;
+#[cfg(test)]
+pub(crate) use spare::tests as spare_tests;
 
 use crate::action::{Action, ActionId, ActionKind, Gate, MembershipChange, Precondition};
 use crate::etcd::id::MemberId;

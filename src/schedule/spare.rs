@@ -73,17 +73,32 @@ impl Spare {
         let status = view.statuses.get(&self.member);
         let is_away = status.is_none_or(|(_, status)| status.leader == MemberId(0));
         let is_lost = (self.was_down && is_away) || (self.back && status.is_none());
-        let unasked =
-            sabotage::on(Bug::StopUnasked) || (self.back && sabotage::on(Bug::UndoUnasked));
-        if unasked || is_lost {
+        if sabotage::on(Bug::StopUnasked) || is_lost {
             return Ok(());
         }
+        self.may_stop(view)
+    }
+
+    fn may_stop(&self, view: &ClusterView) -> Result<(), Unsafe> {
         safety::may_stop(view, self.member, &[], self.allow_downtime).map(drop)
+    }
+
+    /// The same right before the member is stopped.
+    pub fn ask_again(&self, view: &ClusterView) -> Result<(), Unsafe> {
+        if self.back && sabotage::on(Bug::UndoUnasked) {
+            return Ok(());
+        }
+        self.ask(view)
+    }
+
+    /// Whether that does not hang on the member's not having answered, which may be this one look's fault.
+    pub fn is_certain(&self, view: &ClusterView) -> bool {
+        view.statuses.contains_key(&self.member) || self.may_stop(view).is_ok()
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
@@ -93,9 +108,18 @@ mod tests {
     use crate::observed::etcd::{Member, MemberStatus};
 
     fn restart(is_down: bool) -> Action {
+        restart_of(1, is_down)
+    }
+
+    /// What takes back the restart of a member that was up.
+    pub(crate) fn undo(member: u64) -> Spare {
+        Spare::of_undo(&restart_of(member, false)).expect("a restart")
+    }
+
+    fn restart_of(member: u64, is_down: bool) -> Action {
         let restart = Restart {
             unit: "etcd.service".into(),
-            member: MemberId(1),
+            member: MemberId(member),
             files: vec![],
             binaries: vec![],
             pending: vec![],
@@ -119,7 +143,7 @@ mod tests {
     }
 
     /// Three voters, of whom these answer.
-    fn view(up: &[u64]) -> ClusterView {
+    pub(crate) fn view(up: &[u64]) -> ClusterView {
         let status = |id: u64| MemberStatus {
             cluster_id: ClusterId(9),
             member_id: MemberId(id),

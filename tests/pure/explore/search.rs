@@ -108,6 +108,8 @@ pub struct State {
     /// A run that has lost the lock to another.
     pub ghost: Option<Box<Session>>,
     pub runs: u8,
+    /// How often they were counted anew, since something befell hosts.
+    pub recounts: u8,
     pub budget: Budget,
     pub broken: Option<Broken>,
 }
@@ -162,9 +164,9 @@ pub struct Search {
     pub may_block: bool,
     pub reached: Reached,
     /// What was planned for a world: most runs that were cut come back to few of them.
-    pub plans: Mutex<HashMap<(World, u8), Planned>>,
+    pub plans: Mutex<HashMap<(World, String), Planned>>,
     /// What was planned for facts of one fingerprint.
-    pub steered: Mutex<HashMap<(String, u8), Planned>>,
+    pub steered: Mutex<HashMap<(String, String), Planned>>,
     /// A deliberate bug of the library.
     #[cfg(feature = "sabotage")]
     pub bug: Option<quorate::sabotage::Bug>,
@@ -180,6 +182,7 @@ impl Model for Search {
             phase: Phase::Idle(false),
             ghost: None,
             runs: 0,
+            recounts: 0,
             budget: self.budget,
             broken: None,
         }]
@@ -238,8 +241,12 @@ impl Model for Search {
             Step::Heal => {
                 if next.is_hurt(self) {
                     next.phase = Phase::Idle(false);
-                    // As often as somebody tries before.
-                    next.runs = 0;
+                    // As often as somebody tries before: once for what there was, and for all that befalls hosts since.
+                    let befallen = |budget: Budget| budget.faults + budget.mounts;
+                    if next.recounts <= befallen(self.budget) - befallen(next.budget) {
+                        next.recounts += 1;
+                        next.runs = 0;
+                    }
                 }
                 next.heal(self);
                 self.plan(&mut next, true);

@@ -72,7 +72,7 @@ pub fn of_plan(search: &Search, world: &World, plan: &Plan) -> Option<Broken> {
 }
 
 /// Every reason that is known here.
-pub const REASONS: [&str; 19] = [
+pub const REASONS: [&str; 20] = [
     "another disk may be mounted",
     "no route",
     "cannot be restarted",
@@ -84,6 +84,7 @@ pub const REASONS: [&str; 19] = [
     "are needed to change the membership",
     "cannot be removed",
     "it may lack its vote",
+    "no quorum could say who is",
     "could say who is",
     "in one edit, a majority of them",
     "is neither in the cluster file nor on any host",
@@ -116,7 +117,7 @@ fn is_true(world: &World, blocked: &Blocked) -> Option<(&'static str, bool)> {
         let is_host = |url: &String| world.etcd.hosts.values().any(|host| host.url == *url);
         raft.tip().members.values().any(|line| !is_host(&line.url))
     });
-    let reasons: [(&'static str, bool); 19] = [
+    let reasons: [(&'static str, bool); 20] = [
         ("another disk may be mounted", stale),
         ("no route", host.is_some_and(|host| !host.is_reachable())),
         ("cannot be restarted", cannot_stop(world, raft, node)),
@@ -140,10 +141,8 @@ fn is_true(world: &World, blocked: &Blocked) -> Option<(&'static str, bool)> {
             well < voters || well.saturating_sub(1) < quorum_of(voters.saturating_sub(1)),
         ),
         ("it may lack its vote", well == 0),
-        (
-            "could say who is",
-            well == 0 || (!node.is_empty() && well < quorum_of(voters)),
-        ),
+        ("no quorum could say who is", well < quorum_of(voters)),
+        ("could say who is", well == 0),
         (
             "in one edit, a majority of them",
             kept(world, raft) < quorum_of(voters),

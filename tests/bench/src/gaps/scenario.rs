@@ -129,7 +129,7 @@ impl Scenario {
             Self::Grow => "from three members to four to five",
             Self::SettingsOfFive => "a setting of five members",
             Self::RemoveLeader => "the leader of five is removed",
-            Self::Shrink => "a follower is removed, and three are left",
+            Self::Shrink => "a follower is removed",
         }
     }
 

@@ -29,14 +29,15 @@ impl Search {
     }
 
     pub(super) fn planned(&self, state: &mut State) -> Planned {
-        let key = (state.world.clone(), state.runs);
+        let nonce = format!("n{}-{}", state.recounts, state.runs);
+        let key = (state.world.clone(), nonce.clone());
         let known = self.plans.lock().expect("no panic").get(&key).cloned();
         if let Some(plan) = known {
             return plan;
         }
         let intent = Intent {
             goal: self.goal_for(&state.world),
-            nonce: format!("n{}", state.runs),
+            nonce: nonce.clone(),
         };
         let observed = state.world.observe();
         let plan = plan::plan(
@@ -49,7 +50,7 @@ impl Search {
         let plan = Planned::from(plan);
         // Whatever steers a plan is in its fingerprint, or a plan that has gone stale would be applied.
         let mut steered = self.steered.lock().expect("no panic");
-        let key_of_facts = (plan.plan.fingerprint.clone(), state.runs);
+        let key_of_facts = (plan.plan.fingerprint.clone(), nonce);
         let other = steered.entry(key_of_facts).or_insert_with(|| plan.clone());
         let same = other.plan.blocked == plan.plan.blocked && other.actions == plan.actions;
         if !same && broken.is_none() {

@@ -252,7 +252,7 @@ impl Session {
             true => operation.stops(),
             false => Spare::precedes(operation),
         });
-        asked.is_none_or(|spare| spare.ask(&world.view()).is_ok())
+        asked.is_none_or(|spare| spare.ask_again(&world.view()).is_ok())
     }
 
     /// What an action asks, or its undo, that has not stopped its member yet.
