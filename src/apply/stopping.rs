@@ -110,6 +110,14 @@ mod tests {
         Cell::new((1..=3).collect())
     }
 
+    fn with(patience: Duration, absence: Duration) -> Stopping {
+        Stopping {
+            patience,
+            absence,
+            ..Stopping::default()
+        }
+    }
+
     async fn seen(up: &Up) -> ClusterView {
         let up: Vec<u64> = up.lock().unwrap().iter().copied().collect();
         view(&up)
@@ -130,8 +138,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_two_that_could_be_spared_one_is_stopped() {
-        let (up, mut stopping) = (all(), Stopping::default());
-        stopping.patience = SOON;
+        let (up, stopping) = (all(), with(SOON, LATE));
         let (one, two) = tokio::join!(stop(&stopping, 1, &up), stop(&stopping, 2, &up));
         assert_eq!(one, Ok(2));
         assert!(two.is_err_and(|why| why.starts_with("not safe: ")));
@@ -139,8 +146,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_second_goes_on_when_the_first_is_back() {
-        let (up, mut stopping) = (all(), Stopping::default());
-        stopping.patience = LATE;
+        let (up, stopping) = (all(), with(LATE, LATE));
         let first = async {
             let left = stop(&stopping, 1, &up).await;
             sleep(SOON).await;
@@ -154,16 +160,15 @@ mod tests {
     /// What one look has missed is found by the next.
     #[tokio::test]
     async fn who_is_missed_by_one_look_is_not_taken_for_lost() {
-        let (mut stopping, looks) = (Stopping::default(), Cell::new(0));
-        (stopping.patience, stopping.absence) = (SOON, LATE);
+        let looks = Cell::new(0);
         let look = || async {
             let mut looks = looks.lock().unwrap();
             *looks += 1;
             view(if *looks == 1 { &[2] } else { &[1, 2] })
         };
-        assert!(stopping.spared(undo(1), look).await.is_err());
-        stopping.absence = SOON;
+        assert!(with(SOON, LATE).spared(undo(1), look).await.is_err());
         let began = Instant::now();
+        let stopping = with(LATE, SOON);
         let gone = stopping.spared(undo(1), || async { view(&[2]) }).await;
         assert!(gone.is_ok() && began.elapsed() >= SOON);
     }
@@ -171,8 +176,10 @@ mod tests {
     /// Data that is copied for an hour keeps nobody else from being restarted.
     #[tokio::test]
     async fn what_follows_the_stop_is_waited_for_by_nobody() {
-        let mut stopping = Stopping::default();
-        stopping.stop = SOON;
+        let stopping = Stopping {
+            stop: SOON,
+            ..Stopping::default()
+        };
         let guard = Arc::clone(&stopping.lock).lock_owned().await;
         let (copied, copy) = tokio::sync::oneshot::channel::<()>();
         let other = async {
