@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use tokio::sync::OwnedMutexGuard;
 
 use super::materials::Issuer;
 use super::script::{self, EtcdCall, Step};
@@ -102,9 +101,7 @@ pub async fn action(
     let mut untouched = true;
     for one in steps {
         untouched &= matches!(one, Step::Script { touches: false, .. });
-        let guard = stopping(context, &one, &mut spare).await?;
-        let work = step(context, action, one, spare.as_ref());
-        let done = context.stopping.alone(guard, work).await;
+        let done = careful(context, action, one, &mut spare).await;
         done.map_err(|failure| Failure {
             balked: spare.is_some(),
             untouched,
@@ -118,28 +115,28 @@ pub async fn action(
 pub async fn undo(context: &Context, action: &Action, stops_again: bool) -> Result<(), Failure> {
     let mut spare = Spare::of_undo(action).filter(|_| stops_again);
     for one in steps(context, action, action.kind.as_kind().undo()).await? {
-        let guard = stopping(context, &one, &mut spare).await?;
-        let work = step(context, action, one, None);
-        context.stopping.alone(guard, work).await?;
+        careful(context, action, one, &mut spare).await?;
     }
     Ok(())
 }
 
-/// Waits until the member that a step stops, if it is the first that does, can be spared.
-async fn stopping(
+/// Performs a step. If it is the first that stops the member which `spare` is about, that can be spared then.
+async fn careful(
     context: &Context,
-    step: &Step,
+    action: &Action,
+    one: Step,
     spare: &mut Option<Spare>,
-) -> Result<Option<OwnedMutexGuard<()>>, Failure> {
-    if !matches!(step, Step::Script { stops: true, .. }) {
-        return Ok(None);
-    }
-    let Some(spare) = spare.take() else {
-        return Ok(None);
+) -> Result<(), Failure> {
+    let stops = matches!(one, Step::Script { stops: true, .. });
+    let Some(spared) = spare.take_if(|_| stops) else {
+        return step(context, action, one, spare.as_ref()).await;
     };
     let look = || context.fleet.look();
-    let guard = context.stopping.spared(spare, look).await;
-    guard.map(Some).map_err(Failure::refused)
+    let guard = context.stopping.spared(spared, look).await;
+    let guard = guard.map_err(Failure::refused)?;
+    let work = step(context, action, one, None);
+    let guarded = (spared.member(), guard);
+    context.stopping.alone(guarded, look, work).await
 }
 
 /// Operations as what is performed one after the other.

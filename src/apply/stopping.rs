@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::{Instant, sleep};
 
+use crate::etcd::id::MemberId;
 use crate::observed::etcd::ClusterView;
 use crate::schedule::Spare;
 
@@ -14,6 +15,8 @@ use crate::schedule::Spare;
 pub(super) const SPARE: Duration = Duration::from_secs(10);
 /// Time between two looks.
 const AGAIN: Duration = Duration::from_millis(200);
+/// After a time without a look nothing is known of what was in between.
+const BLIND: Duration = Duration::from_secs(1);
 
 /// Who may stop a member.
 #[derive(Debug, Clone)]
@@ -23,7 +26,7 @@ pub struct Stopping {
     patience: Duration,
     /// How long a member does not answer that is taken for one that nobody misses: one look may miss it.
     absence: Duration,
-    /// Time for a script to have stopped the member that it begins with.
+    /// Time for a script to stop its member, and to end where it does nothing that takes long.
     stop: Duration,
 }
 
@@ -53,12 +56,15 @@ impl Stopping {
     {
         let (mut refused, mut absent) = (None, None);
         loop {
+            let asked = Instant::now();
             let alone = Arc::clone(&self.lock).lock_owned().await;
+            if asked.elapsed() >= BLIND {
+                (refused, absent) = (None, None);
+            }
             let view = look().await;
             match spare.ask_again(&view) {
                 Ok(()) if spare.is_certain(&view) => return Ok(alone),
                 Ok(()) => {
-                    refused = None;
                     let since: Instant = *absent.get_or_insert_with(Instant::now);
                     if since.elapsed() >= self.absence {
                         return Ok(alone);
@@ -77,16 +83,35 @@ impl Stopping {
         }
     }
 
-    /// Does what begins with stopping a member, and may go on for long after that: copies of its data.
-    pub(super) async fn alone<T>(
+    /// Does what stops a member, and may go on for long after that: copies of its data, for which nobody has to wait.
+    pub(super) async fn alone<T, L>(
         &self,
-        guard: Option<OwnedMutexGuard<()>>,
+        (member, guard): (MemberId, OwnedMutexGuard<()>),
+        look: impl Fn() -> L,
         work: impl Future<Output = T>,
-    ) -> T {
+    ) -> T
+    where
+        L: Future<Output = ClusterView>,
+    {
+        let stopped = async {
+            sleep(self.stop).await;
+            let mut absent = None;
+            loop {
+                if look().await.statuses.contains_key(&member) {
+                    absent = None;
+                } else {
+                    let since: Instant = *absent.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= self.absence {
+                        return;
+                    }
+                }
+                sleep(AGAIN).await;
+            }
+        };
         let mut work = std::pin::pin!(work);
         tokio::select! {
             done = &mut work => return done,
-            () = sleep(self.stop), if guard.is_some() => drop(guard),
+            () = stopped => drop(guard),
         }
         work.await
     }
@@ -133,7 +158,8 @@ mod tests {
             up.remove(&member);
             up.len()
         };
-        Ok(stopping.alone(Some(guard), script).await)
+        let guarded = (MemberId(member), guard);
+        Ok(stopping.alone(guarded, || seen(up), script).await)
     }
 
     #[tokio::test]
@@ -177,16 +203,28 @@ mod tests {
     #[tokio::test]
     async fn what_follows_the_stop_is_waited_for_by_nobody() {
         let stopping = Stopping {
-            stop: SOON,
-            ..Stopping::default()
+            stop: Duration::ZERO,
+            ..with(LATE, SOON)
         };
         let guard = Arc::clone(&stopping.lock).lock_owned().await;
+        let up = all();
+        let looks = || async {
+            // The script comes to its stop some looks later.
+            let left = up.lock().unwrap().len();
+            let view = seen(&up).await;
+            if left == 3 && stopping.lock.try_lock().is_err() {
+                up.lock().unwrap().remove(&1);
+            }
+            view
+        };
         let (copied, copy) = tokio::sync::oneshot::channel::<()>();
         let other = async {
             let _guard = stopping.lock.lock().await;
+            assert_eq!(up.lock().unwrap().len(), 2, "it runs");
             copied.send(()).expect("it is still copied");
         };
-        let both = async { tokio::join!(stopping.alone(Some(guard), copy), other).0 };
+        let both =
+            async { tokio::join!(stopping.alone((MemberId(1), guard), looks, copy), other).0 };
         let done = tokio::time::timeout(LATE, both).await;
         assert_eq!(done.expect("in time"), Ok(()));
     }

@@ -230,7 +230,7 @@ fn after_their_votes(
 ) {
     let is_learner = |seat: &Seat| matches!(seat, Seat::Learner { has_data: true, .. });
     let learners = roster.seats.iter().filter(|(_, seat)| is_learner(seat));
-    for (node, _) in learners {
+    for (node, seat) in learners {
         let (promote, id) = (
             ActionId::of_node(node, "promote"),
             ActionId::of_node(node, "record"),
@@ -244,7 +244,9 @@ fn after_their_votes(
                 action.needs.insert(promote);
             }
             (ActionKind::Record(record), Some(host)) => {
-                record.marker.generation.phase = markers::without_a_vote(host);
+                if let Seat::Learner { member, .. } = seat {
+                    record.marker.generation.phase = markers::without_a_vote(host, *member);
+                }
                 let now = host.marker().map(Marker::canonical);
                 if action.needs.is_empty() && now == Some(record.marker.canonical()) {
                     draft.actions.remove(at);

@@ -186,7 +186,7 @@ impl Leaving {
                         draft.block(
                             Some(name),
                             "the cluster file does not name it any more, and no quorum could say who is a member",
-                            "apply again once more members answer",
+                            "apply again once a quorum of members is healthy",
                         );
                         continue;
                     }

@@ -186,10 +186,11 @@ pub(super) fn abandoned(host: &Host<'_>, next: &Marker) -> Vec<String> {
     directories.into_iter().collect()
 }
 
-/// What a marker says of a member that may have no vote yet: what it says already.
-pub(super) fn without_a_vote(host: &Host<'_>) -> Phase {
+/// What a marker says of a member that may have no vote yet: what it says already, if it is of that one.
+pub(super) fn without_a_vote(host: &Host<'_>, member: MemberId) -> Phase {
     let marker = host.facts.marker.get();
-    marker.map_or(Phase::Started, |marker| marker.generation.phase)
+    let of_it = marker.filter(|marker| marker.member_id.is_none_or(|id| id == member));
+    of_it.map_or(Phase::Started, |marker| marker.generation.phase)
 }
 
 /// The marker that is written before a change: what is there now stays named until the change is done.

@@ -84,8 +84,13 @@ pub(super) fn converge(
     let mut generation = cluster.known.generation.clone();
     // As long as nobody could say whether it has its vote, its marker does not.
     let untold = cluster.view.members.is_empty();
-    let unfinished = markers::without_a_vote(host);
-    generation.phase = if untold { unfinished } else { Phase::Complete };
+    let unfinished = markers::without_a_vote(host, wal.member_id);
+    // Founders have theirs.
+    let is_founder = generation.member_id(name) == Some(wal.member_id);
+    generation.phase = match untold && !(is_founder && host.marker().is_none()) {
+        true => unfinished,
+        false => Phase::Complete,
+    };
     let mut settled = markers::settled(
         inputs,
         host,

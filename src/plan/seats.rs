@@ -166,14 +166,18 @@ impl Seating<'_> {
             let name = &self.host.node.name;
             let is_founder = |generation: &Generation| generation.member_id(name) == Some(member);
             let marker = self.host.marker().map(|marker| &marker.generation);
-            if marker.is_some_and(|of| of.phase < Phase::Complete && !is_founder(of)) {
-                draft.block(
-                    Some(name),
-                    "a run that replaced it, or let it join, was cut off, and no member could say who is one: it may lack \
-                     its vote",
-                    "make a majority of the members reachable and healthy, and plan again",
-                );
-            }
+            let why = match marker {
+                Some(of) if of.phase < Phase::Complete && !is_founder(of) => {
+                    "a run that replaced it, or let it join, was cut off"
+                }
+                None if !is_founder(&self.known.generation) => "its marker is lost",
+                _ => return Seat::Member(member),
+            };
+            draft.block(
+                Some(name),
+                format!("{why}, and no member could say who is one: it may lack its vote"),
+                "make a majority of the members reachable and healthy, and plan again",
+            );
             return Seat::Member(member);
         };
         if let Some(seat) = self.copied(draft, listed) {

@@ -91,9 +91,9 @@ impl Spare {
         self.ask(view)
     }
 
-    /// Whether that does not hang on the member's not having answered, which may be this one look's fault.
+    /// Whether that does not hang on the member's not having answered or led, which may be this one look's fault.
     pub fn is_certain(&self, view: &ClusterView) -> bool {
-        view.statuses.contains_key(&self.member) || self.may_stop(view).is_ok()
+        self.may_stop(view).is_ok()
     }
 }
 
@@ -186,6 +186,8 @@ pub(crate) mod tests {
             status.leader = MemberId(0);
         }
         assert_eq!(spare.ask(&leaderless), Ok(()), "there is nothing to lose");
+        assert!(!spare.is_certain(&leaderless), "or there is an election");
+        assert!(spare.is_certain(&view(&[1, 2, 3])));
         let spare = Spare::of(&restart(false)).expect("a restart");
         assert!(spare.ask(&view(&[2])).is_err());
         let undo = Spare::of_undo(&restart(false)).expect("a restart");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorate_writers::{Census, Endpoint, Load, Tls, Writers, check};
+use quorate_writers::{Census, Endpoint, Gap, Load, Tls, Writers, check};
 
 use super::harness::{Scene, eventually};
 
@@ -10,20 +10,27 @@ use super::harness::{Scene, eventually};
 const PACE: Duration = Duration::from_millis(50);
 /// An election, and a busy machine. A quorum that is gone comes back with the next step at the earliest.
 const GAP: Duration = Duration::from_secs(10);
+/// A plan and an apply are refused in it, and hosts boot.
+const OUTAGE: Duration = Duration::from_secs(1);
 
 /// Writes at every endpoint all the time while `work` goes on. Every write that was acknowledged must be on every member
 /// afterwards, those of earlier times as well; all members must have the same data and take writes; and somebody's
 /// writes must have been acknowledged all the time.
 pub fn while_writing(scene: &Scene, prefix: &str, work: impl FnOnce()) {
-    writing(scene, prefix, GAP, work);
+    let gap = writing(scene, prefix, work);
+    assert!(
+        gap.length < GAP,
+        "{prefix}: no write was acknowledged for {gap}"
+    );
 }
 
 /// The same where the quorum is gone for a while, and with it whoever acknowledges.
 pub fn through_an_outage(scene: &Scene, prefix: &str, work: impl FnOnce()) {
-    writing(scene, prefix, Duration::MAX, work);
+    let gap = writing(scene, prefix, work);
+    assert!(gap.length > OUTAGE, "{prefix}: there was none: {gap}");
 }
 
-fn writing(scene: &Scene, prefix: &str, bearable: Duration, work: impl FnOnce()) {
+fn writing(scene: &Scene, prefix: &str, work: impl FnOnce()) -> Gap {
     let mut load = Load::new(prefix);
     load.pace = PACE;
     let mut writers = Writers::start(&scene.lab, load).unwrap();
@@ -50,11 +57,6 @@ fn writing(scene: &Scene, prefix: &str, bearable: Duration, work: impl FnOnce())
     let run = writers.stop();
     let findings = check(&scene.lab, &members, &run).unwrap();
     assert!(findings.is_empty(), "{prefix}: {findings:#?}");
-    let gap = run.longest_gap();
-    assert!(
-        gap.length < bearable,
-        "{prefix}: no write was acknowledged for {gap}"
-    );
 
     let mut census = scene.census.borrow_mut();
     let prefixes = census.0.keys().map(String::as_str).chain([prefix]);
@@ -62,6 +64,7 @@ fn writing(scene: &Scene, prefix: &str, bearable: Duration, work: impl FnOnce())
     let gone = now.fewer_than(&census);
     assert!(gone.is_empty(), "{prefix}: keys are gone: {gone:?}");
     *census = now;
+    run.longest_gap()
 }
 
 fn endpoint(scene: &Scene, host: &str) -> Endpoint {

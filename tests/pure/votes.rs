@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use quorate::observed::HostState;
-use quorate::observed::marker::Phase;
+use quorate::observed::marker::{self, Phase};
 
 use crate::comings::{ids, reasons};
 use crate::crashes::{CONVERGE, desired, plan_for, run};
@@ -62,6 +62,56 @@ fn a_learner_is_complete_once_it_has_its_vote() {
         }
     }
     assert_eq!(was_cut.len(), 3, "{was_cut:?}");
+}
+
+/// The same where the host has lost its marker.
+#[test]
+fn a_learner_without_a_marker_is_complete_once_it_has_its_vote() {
+    let mut world = with_a_learner(2);
+    let host = world.hosts.get_mut("etcd-2").expect("a host");
+    host.files.remove(marker::PATH);
+    let plan = plan_for(&world, CONVERGE, "n2");
+    assert!(ids(&plan).contains(&"node.etcd-2.promote"), "{plan:?}");
+    for operations in 0.. {
+        let mut cut = world.clone();
+        let is_whole = run(&mut cut, &plan, &mut |_| 0, operations);
+        let votes = cut.observe().cluster().voters().count() == 2;
+        let is_complete = phase(&cut, "etcd-2") == Some(Phase::Complete);
+        assert!(votes || !is_complete, "after {operations} operations");
+        if is_whole {
+            assert!(is_complete);
+            break;
+        }
+    }
+}
+
+/// Nobody answers, and a marker is lost: of a founder it is known that it votes.
+#[test]
+fn who_has_lost_its_marker_may_lack_a_vote_unless_it_is_a_founder() {
+    let mut world = World::new(desired(2));
+    world.name_first(1);
+    let plan = plan_for(&world, CONVERGE, "n0");
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+    world.name_first(2);
+    let plan = plan_for(&world, CONVERGE, "n1");
+    assert!(run(&mut world, &plan, &mut |_| 0, usize::MAX));
+    for (lost, founder) in [("etcd-1", true), ("etcd-2", false)] {
+        let mut world = world.clone();
+        world.kill("etcd-1");
+        world.kill("etcd-2");
+        let host = world.hosts.get_mut(lost).expect("a host");
+        host.files.remove(marker::PATH);
+        let plan = plan_for(&world, CONVERGE, "n2");
+        let is_told = reasons(&plan).contains("its marker is lost");
+        assert_eq!(is_told, !founder, "{plan:?}");
+        run(&mut world, &plan, &mut |_| 0, usize::MAX);
+        assert_eq!(phase(&world, lost) == Some(Phase::Complete), founder);
+        let plan = plan_for(&world, CONVERGE, "n3");
+        run(&mut world, &plan, &mut |_| 0, usize::MAX);
+        assert_eq!(phase(&world, lost), Some(Phase::Complete));
+        let plan = plan_for(&world, CONVERGE, "n4");
+        assert!(plan.is_empty() && plan.blocked.is_empty(), "{plan:?}");
+    }
 }
 
 /// The same where it gets none, since another voter is down for good, and an edit has the learner worked on all the same.
