@@ -73,6 +73,19 @@ impl Failure {
         }
     }
 
+    /// What it means for an action whose operations so far have left its member running, or touched nothing at all. One
+    /// that was refused says so itself.
+    fn after(self, balked: bool, untouched: bool) -> Self {
+        if self.refused {
+            return self;
+        }
+        Self {
+            balked,
+            untouched,
+            ..self
+        }
+    }
+
     /// Before anything was done.
     fn untouched(why: String) -> Self {
         Self {
@@ -101,12 +114,12 @@ pub async fn action(
     let mut untouched = true;
     for one in steps {
         untouched &= matches!(one, Step::Script { touches: false, .. });
-        let done = careful(context, action, one, &mut spare).await;
-        done.map_err(|failure| Failure {
-            balked: spare.is_some(),
-            untouched,
-            ..failure
-        })?;
+        let first = spare.take_if(|_| stops(&one));
+        let done = match first {
+            Some(spare) => stop(context, action, one, spare).await,
+            None => step(context, action, one, spare.as_ref()).await,
+        };
+        done.map_err(|failure| failure.after(spare.is_some(), untouched))?;
     }
     Ok(())
 }
@@ -115,28 +128,28 @@ pub async fn action(
 pub async fn undo(context: &Context, action: &Action, stops_again: bool) -> Result<(), Failure> {
     let mut spare = Spare::of_undo(action).filter(|_| stops_again);
     for one in steps(context, action, action.kind.as_kind().undo()).await? {
-        careful(context, action, one, &mut spare).await?;
+        match spare.take_if(|_| stops(&one)) {
+            Some(spare) => stop(context, action, one, spare).await?,
+            None => step(context, action, one, None).await?,
+        }
     }
     Ok(())
 }
 
-/// Performs a step. If it is the first that stops the member which `spare` is about, that can be spared then.
-async fn careful(
-    context: &Context,
-    action: &Action,
-    one: Step,
-    spare: &mut Option<Spare>,
-) -> Result<(), Failure> {
-    let stops = matches!(one, Step::Script { stops: true, .. });
-    let Some(spared) = spare.take_if(|_| stops) else {
-        return step(context, action, one, spare.as_ref()).await;
-    };
+fn stops(step: &Step) -> bool {
+    matches!(step, Step::Script { stops: true, .. })
+}
+
+/// Performs a step that stops the action's member, once that can be spared.
+async fn stop(context: &Context, action: &Action, one: Step, spare: Spare) -> Result<(), Failure> {
     let look = || context.fleet.look();
-    let guard = context.stopping.spared(spared, look).await;
+    let guard = context.stopping.spared(spare, look).await;
     let guard = guard.map_err(Failure::refused)?;
     let work = step(context, action, one, None);
-    let guarded = (spared.member(), guard);
-    context.stopping.alone(guarded, look, work).await
+    context
+        .stopping
+        .alone((spare.member(), guard), look, work)
+        .await
 }
 
 /// Operations as what is performed one after the other.
@@ -261,4 +274,20 @@ async fn upload(
     host.upload(&upload, Some(progress), UPLOAD)
         .await
         .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Failure;
+
+    /// What asked in vain has stopped nobody, though it asks no more.
+    #[test]
+    fn who_is_refused_has_stopped_nobody() {
+        let refused = Failure::refused("not safe".into()).after(false, true);
+        assert!(refused.refused && refused.balked && !refused.untouched);
+        let failed = Failure::from("it failed".to_owned()).after(false, false);
+        assert!(!failed.refused && !failed.balked && !failed.untouched);
+        let before = Failure::from("it failed".to_owned()).after(true, true);
+        assert!(!before.refused && before.balked && before.untouched);
+    }
 }
