@@ -15,13 +15,12 @@ use crate::schedule::Spare;
 pub(super) const SPARE: Duration = Duration::from_secs(10);
 /// Time between two looks.
 const AGAIN: Duration = Duration::from_millis(200);
-/// After a time without a look nothing is known of what was in between.
-const BLIND: Duration = Duration::from_secs(1);
 
 /// Who may stop a member.
 #[derive(Debug, Clone)]
 pub struct Stopping {
-    lock: Arc<Mutex<()>>,
+    /// Counts those who were let.
+    lock: Arc<Mutex<u64>>,
     /// How long it is asked whether a member can be spared.
     patience: Duration,
     /// How long a member does not answer that is taken for one that nobody misses: one look may miss it.
@@ -50,23 +49,27 @@ impl Stopping {
         &self,
         spare: Spare,
         look: impl Fn() -> L,
-    ) -> Result<OwnedMutexGuard<()>, String>
+    ) -> Result<OwnedMutexGuard<u64>, String>
     where
         L: Future<Output = ClusterView>,
     {
-        let (mut refused, mut absent) = (None, None);
+        let (mut refused, mut absent, mut others) = (None, None, 0);
         loop {
-            let asked = Instant::now();
-            let alone = Arc::clone(&self.lock).lock_owned().await;
-            if asked.elapsed() >= BLIND {
-                (refused, absent) = (None, None);
+            let mut alone = Arc::clone(&self.lock).lock_owned().await;
+            // While another one was stopped nobody looked, and much may have been otherwise.
+            if *alone != others {
+                (refused, absent, others) = (None, None, *alone);
             }
             let view = look().await;
             match spare.ask_again(&view) {
-                Ok(()) if spare.is_certain(&view) => return Ok(alone),
+                Ok(()) if spare.is_certain(&view) => {
+                    *alone += 1;
+                    return Ok(alone);
+                }
                 Ok(()) => {
                     let since: Instant = *absent.get_or_insert_with(Instant::now);
                     if since.elapsed() >= self.absence {
+                        *alone += 1;
                         return Ok(alone);
                     }
                 }
@@ -86,7 +89,7 @@ impl Stopping {
     /// Does what stops a member, and may go on for long after that: copies of its data, for which nobody has to wait.
     pub(super) async fn alone<T, L>(
         &self,
-        (member, guard): (MemberId, OwnedMutexGuard<()>),
+        (member, guard): (MemberId, OwnedMutexGuard<u64>),
         look: impl Fn() -> L,
         work: impl Future<Output = T>,
     ) -> T
@@ -197,6 +200,20 @@ mod tests {
         let stopping = with(LATE, SOON);
         let gone = stopping.spared(undo(1), || async { view(&[2]) }).await;
         assert!(gone.is_ok() && began.elapsed() >= SOON);
+    }
+
+    /// Two that are away wait for each other's looks, which take as long as a host that hangs.
+    #[tokio::test]
+    async fn slow_looks_of_others_are_no_reason_to_begin_again() {
+        let stopping = with(LATE, 2 * SOON);
+        let look = || async {
+            sleep(2 * SOON).await;
+            view(&[3])
+        };
+        let ask = async |member| stopping.spared(undo(member), look).await.is_ok();
+        let both = async { tokio::join!(ask(1), ask(2)) };
+        let done = tokio::time::timeout(LATE, both).await;
+        assert_eq!(done.expect("in time"), (true, true));
     }
 
     /// Data that is copied for an hour keeps nobody else from being restarted.
